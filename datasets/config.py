@@ -1,0 +1,124 @@
+"""Configs of the data layer: where a store is, where images come from, how they become a corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vqgan_core.config import Config, ExecutionConfig
+
+
+class StoreConfig(ExecutionConfig):
+    """Where artifacts live. It says *where*, so it never enters a fingerprint; secrets come from the environment."""
+
+    url: str = "./store"
+    """fsspec URL of the root: a path, file://, memory:// or s3://bucket/prefix."""
+    endpoint_url: str | None = None
+    """Endpoint of an S3-compatible server; null: AWS_ENDPOINT_URL or AWS itself."""
+
+
+class DigitsSource(Config):
+    """scikit-learn's 1,797 handwritten digits, 8×8 grey, which ship inside its wheel."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class FolderSource(Config):
+    """Images below a folder or prefix of any fsspec file system."""
+
+    kind: Literal["folder"] = "folder"
+    url: str = Field(min_length=1)
+    """Folder or prefix; every file with an image suffix below it is a record."""
+    labels: str | None = None
+    """Table of labels: URL of a .csv, .jsonl or .parquet with a path column (relative to url) and a label column; null:
+    the name of the first sub-folder is the label."""
+    path_column: str = "path"
+    """Column of the table that holds the relative path."""
+    label_column: str = "label"
+    """Column of the table that holds the label."""
+    endpoint_url: str | None = None
+    """Endpoint of an S3-compatible server, if the source is on another one than the store."""
+
+
+class TorchvisionSource(Config):
+    """A torchvision data set by class name, for example CIFAR10; downloaded where there is network."""
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    """Class in torchvision.datasets; FakeData works without network."""
+    root: str = "./torchvision"
+    """Folder of the downloaded files."""
+    split: str | None = None
+    """Passed as split=, or as train= for data sets that have that; null: the data set's default."""
+    download: bool = True
+    """Fetch missing files."""
+
+
+class WebDatasetSource(Config):
+    """WebDataset shards that others made."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    urls: tuple[str, ...] = Field(min_length=1)
+    """Shards; {000..123} ranges are expanded."""
+    image_fields: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")
+    """Extensions that hold the image, first match wins."""
+    label_field: str | None = "cls"
+    """Extension that holds the label as text, or the key of a .json field; null: no labels."""
+    endpoint_url: str | None = None
+    """Endpoint of an S3-compatible server, if the source is on another one than the store."""
+
+
+SourceConfig = Annotated[
+    DigitsSource | FolderSource | TorchvisionSource | WebDatasetSource, Field(discriminator="kind")
+]
+
+
+class ShardExecution(ExecutionConfig):
+    """How sharding runs."""
+
+    num_processes: int | None = Field(None, ge=1)
+    """Child processes that decode; null: one a core."""
+    decode_timeout_seconds: float = Field(60.0, gt=0)
+    """An image that takes longer is quarantined."""
+
+
+class ShardConfig(Config):
+    """Recipe and execution of the shard stage."""
+
+    source: SourceConfig = DigitsSource()
+    """Where images come from."""
+    size_px: int = Field(256, ge=1, le=16384)
+    """Short side after resizing; with crop center, height and width."""
+    crop: Literal["center", "none"] = "center"
+    """Crop to a square, or keep the aspect ratio (training then crops, at random if told)."""
+    channels: Literal[1, 3] = 3
+    """1 stores grey images, 3 RGB."""
+    resample: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
+    """Pillow's filter, antialiased when shrinking."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """RGB on which transparent images are laid."""
+    format: Literal["png", "jpeg", "webp"] = "png"
+    """How records are stored; png and webp are lossless."""
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    """Quality of format jpeg, without chroma subsampling."""
+    validation_fraction: float = Field(0.05, ge=0, lt=1)
+    """Share of images, chosen by hash of their content, that no training sees."""
+    images_per_shard: int = Field(2000, ge=1)
+    """Source images a unit of work; a unit becomes one shard of each split."""
+    min_size_px: int = Field(8, ge=1)
+    """Images with a shorter side are quarantined."""
+    max_aspect_ratio: float = Field(20.0, ge=1)
+    """Images that are longer than this times their short side are quarantined."""
+    max_pixels: int = Field(64_000_000, ge=1)
+    """Larger images are quarantined before they are decoded."""
+    max_bad_fraction: float = Field(0.5, ge=0, le=1)
+    """The stage fails if a larger share of the source cannot be used."""
+    execution: ShardExecution = ShardExecution()
+    """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _size_is_not_below_the_minimum(self) -> ShardConfig:
+        if self.size_px < self.min_size_px:
+            raise ValueError(f"size_px {self.size_px} is below min_size_px {self.min_size_px}")
+        return self

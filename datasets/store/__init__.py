@@ -1,0 +1,1 @@
+"""The artifact store: published, immutable directories over any fsspec file system."""

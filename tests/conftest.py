@@ -1,0 +1,48 @@
+"""What all tests share: where goldens and real data are, and an environment that does not leak in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity", default=str(SHARED / "parity"), help="directory of golden cases with a manifest.json")
+
+
+@pytest.fixture(scope="session")
+def parity_dir(request: pytest.FixtureRequest) -> Path:
+    """The directory of golden cases; tests skip by name where it is missing."""
+    path = Path(request.config.getoption("--parity"))
+    if not (path / "manifest.json").is_file():
+        pytest.skip(f"no golden cases at {path}: give their directory with --parity DIR")
+    return path
+
+
+def _shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_dir():
+        pytest.skip(f"no {path}: this test needs the shared {name} directory beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images: clothing128.tar, emoji128.tar, hostile.tar."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """Small real weights: LPIPS alex and squeeze, MobileNetV2."""
+    return _shared("weights")
+
+
+@pytest.fixture(autouse=True)
+def _few_threads() -> None:
+    """Two threads: the size of the machines that tests run on."""
+    torch.set_num_threads(2)

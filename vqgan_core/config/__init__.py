@@ -1,0 +1,61 @@
+"""Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
+
+from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
+from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.prior import (
+    EncodeConfig,
+    PriorConfig,
+    SampleConfig,
+    SampleExecution,
+    SamplingConfig,
+    TrainPriorConfig,
+)
+from vqgan_core.config.tokenizer import (
+    AugmentConfig,
+    AutoencoderConfig,
+    LpipsConfig,
+    NoAdversarialConfig,
+    NoPerceptualConfig,
+    PatchGanConfig,
+    TokenizerConfig,
+    TokenizerLossConfig,
+    TrainTokenizerConfig,
+    VectorQuantizerConfig,
+)
+from vqgan_core.config.training import (
+    PriorTrainingConfig,
+    TokenizerTrainingConfig,
+    TrainingConfig,
+    TrainingExecution,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "AutoencoderConfig",
+    "ClassifierConfig",
+    "Config",
+    "ConfigError",
+    "EncodeConfig",
+    "EvaluateConfig",
+    "ExecutionConfig",
+    "LpipsConfig",
+    "NoAdversarialConfig",
+    "NoPerceptualConfig",
+    "PatchGanConfig",
+    "PriorConfig",
+    "PriorTrainingConfig",
+    "SampleConfig",
+    "SampleExecution",
+    "SamplingConfig",
+    "TokenizerConfig",
+    "TokenizerLossConfig",
+    "TokenizerTrainingConfig",
+    "TrainPriorConfig",
+    "TrainTokenizerConfig",
+    "TrainingConfig",
+    "TrainingExecution",
+    "VectorQuantizerConfig",
+    "canonical_json",
+    "merge",
+    "sha256_json",
+]

@@ -1,0 +1,43 @@
+"""Config of the evaluate stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vqgan_core.config.base import Config
+from vqgan_core.config.prior import SampleExecution
+from vqgan_core.config.tokenizer import LpipsConfig
+
+
+class ClassifierConfig(Config):
+    """The domain classifier: a small network trained on the corpus' labels, whose features FD-domain lives in."""
+
+    num_steps: int = Field(1500, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(64, ge=1)
+    """Images a step."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak rate of AdamW with a one-cycle schedule."""
+    base_channels: int = Field(16, ge=1)
+    """Width of the first layer; each halving of the image doubles it."""
+    size_px: int = Field(32, ge=8)
+    """Images are resized to this before the network."""
+
+
+class EvaluateConfig(Config):
+    """Recipe and execution of the evaluate stage."""
+
+    num_images: int = Field(2000, ge=2)
+    """At most so many validation images for reconstruction metrics."""
+    lpips: LpipsConfig | None = None
+    """LPIPS of reconstructions, with weights from an explicit place; null: not measured."""
+    classifier: ClassifierConfig = ClassifierConfig()
+    """The domain classifier; used where the corpus has at least two classes."""
+    num_neighbours: int = Field(3, ge=1)
+    """k of precision and recall (Kynkäänniemi et al. 2019)."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of the classifier's training."""
+    num_pictures: int = Field(16, ge=1, le=256)
+    """Originals and reconstructions shown in the report."""
+    execution: SampleExecution = SampleExecution()
+    """How it runs; not part of the fingerprint."""

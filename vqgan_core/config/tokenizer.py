@@ -1,0 +1,193 @@
+"""Configs of the tokenizer: its networks, its quantizer, its losses. Defaults are the paper's f16, K 1024 model.
+
+Sources: arXiv 2012.09841 §3.1 and §B; names in the original: ch, ch_mult, num_res_blocks, attn_resolutions, z_channels,
+n_embed, embed_dim.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from vqgan_core.config.base import Config
+from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _none_is_a_kind(value: Any) -> Any:
+    return {"kind": "none"} if value in ("none", None) else value
+
+
+class AutoencoderConfig(Config):
+    """The convolutional encoder and decoder."""
+
+    image_channels: int = Field(3, ge=1, le=1024)
+    """Channels of the images: 3 for RGB, 1 for grey or depth."""
+    resolution_px: int = Field(256, ge=1)
+    """Training height and width; attention_resolutions refer to it. Other sizes work at inference."""
+    base_channels: int = Field(128, ge=1)
+    """Width of the first level (ch)."""
+    channel_multipliers: tuple[PositiveInt, ...] = Field((1, 1, 2, 2, 4), min_length=1)
+    """Width of each level as a multiple of base_channels; the downsampling factor f is 2^(number of levels - 1)."""
+    num_res_blocks: int = Field(2, ge=1)
+    """Residual blocks a level; the decoder has one more."""
+    attention_resolutions: tuple[PositiveInt, ...] = (16,)
+    """Levels of this height (at resolution_px) get an attention block after each residual block."""
+    latent_channels: int = Field(256, ge=1)
+    """Channels between encoder and quantizer (z_channels)."""
+    num_groups: int = Field(32, ge=1)
+    """Groups of every GroupNorm; each level's width must be a multiple of it."""
+    dropout: Fraction = 0.0
+    """Dropout inside residual blocks."""
+
+    @property
+    def downsampling_factor(self) -> int:
+        """f: how many pixels one index covers along each axis."""
+        return int(2 ** (len(self.channel_multipliers) - 1))
+
+    @model_validator(mode="after")
+    def _widths_divide_into_groups(self) -> AutoencoderConfig:
+        for multiplier in self.channel_multipliers:
+            width = self.base_channels * multiplier
+            if width % self.num_groups:
+                raise ValueError(
+                    f"base_channels {self.base_channels} x multiplier {multiplier} = {width} is no multiple of "
+                    f"num_groups {self.num_groups}; change one of the three"
+                )
+        return self
+
+
+class VectorQuantizerConfig(Config):
+    """Nearest codebook entry with straight-through gradients (VQ-VAE, VQGAN)."""
+
+    kind: Literal["vector"] = "vector"
+    commitment_weight: float = Field(0.25, ge=0)
+    """β of the paper's L_VQ."""
+    beta_placement: Literal["corrected", "legacy"] = "corrected"
+    """Which term β scales: the commitment term (paper), or the codebook term (the original's code)."""
+    l2_normalize: bool = False
+    """Compare unit vectors (ViT-VQGAN, LlamaGen); keeps large codebooks in use at small codebook_dim."""
+    restart_dead_codes_after_steps: int | None = Field(None, ge=1)
+    """An entry that no latent chose for this many steps is put on a random latent of the batch; null: never."""
+
+
+QuantizerConfig = VectorQuantizerConfig
+
+
+class NoPerceptualConfig(Config):
+    """No perceptual loss."""
+
+    kind: Literal["none"] = "none"
+
+
+class LpipsConfig(Config):
+    """LPIPS 0.1 (Zhang et al. 2018) through the lpips package."""
+
+    kind: Literal["lpips"] = "lpips"
+    weight: float = Field(1.0, ge=0)
+    """Weight of the perceptual term."""
+    net: Literal["vgg", "alex", "squeeze"] = "vgg"
+    """Backbone; the paper trains with vgg."""
+    weights: str = "imagenet"
+    """'imagenet' (torchvision's download or torch hub's cache), or a URL or path of a full LPIPS state dict."""
+
+
+class NoAdversarialConfig(Config):
+    """No discriminator."""
+
+    kind: Literal["none"] = "none"
+
+
+class PatchGanConfig(Config):
+    """Patch discriminator (pix2pix) with hinge or vanilla loss and the paper's adaptive weight (eq. 7)."""
+
+    kind: Literal["patchgan"] = "patchgan"
+    weight: float = Field(0.8, ge=0)
+    """Factor on the adversarial term, after the adaptive weight."""
+    adaptive: bool = True
+    """Scale by λ = |∇ L_rec| / (|∇ L_GAN| + δ) at the decoder's last layer."""
+    adaptive_delta: float = Field(1e-4, gt=0)
+    """δ; 1e-4 in the original's code, 1e-6 in the paper."""
+    adaptive_max: float = Field(1e4, gt=0)
+    """Upper clamp of λ."""
+    loss: Literal["hinge", "vanilla"] = "hinge"
+    """Discriminator loss."""
+    base_channels: int = Field(64, ge=1)
+    """Width of the first layer (ndf)."""
+    num_layers: int = Field(3, ge=1)
+    """Strided layers."""
+    norm: Literal["batch", "actnorm"] = "batch"
+    """Normalisation between layers."""
+    start_step: int = Field(10_000, ge=0)
+    """First step whose autoencoder update feels the discriminator."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the adversarial weight then rises linearly to its full value."""
+    discriminator_start_step: int | None = Field(None, ge=0)
+    """First step that trains the discriminator; null: start_step, as in the original."""
+    learning_rate: float | None = Field(None, gt=0)
+    """The discriminator's own peak rate; null: the autoencoder's."""
+
+
+PerceptualConfig = Annotated[
+    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(_none_is_a_kind)
+]
+AdversarialConfig = Annotated[
+    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(_none_is_a_kind)
+]
+
+
+class TokenizerLossConfig(Config):
+    """What the autoencoder minimises: pixel + perceptual + codebook + λ · adversarial."""
+
+    pixel: Literal["l1", "l2"] = "l1"
+    """Pixel distance."""
+    pixel_weight: float = Field(1.0, ge=0)
+    """Weight of the pixel term."""
+    codebook_weight: float = Field(1.0, ge=0)
+    """Weight of the quantizer's loss."""
+    perceptual: PerceptualConfig = LpipsConfig()
+    """Perceptual term, or none."""
+    adversarial: AdversarialConfig = PatchGanConfig()
+    """Adversarial term, or none. With perceptual none too, this is a VQ-VAE."""
+
+
+class TokenizerConfig(Config):
+    """Everything that is needed to build a tokenizer; stored beside its weights."""
+
+    codebook_size: int = Field(1024, ge=2, le=2**24)
+    """K: entries of the codebook."""
+    codebook_dim: int = Field(256, ge=1)
+    """n_z: width of an entry."""
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    """Encoder and decoder."""
+    quantizer: QuantizerConfig = VectorQuantizerConfig()
+    """How latents become indices."""
+
+
+class AugmentConfig(Config):
+    """What is done to training images after decoding; validation images are always cropped at the centre."""
+
+    random_crop: bool = False
+    """Crop at a random place instead of the centre."""
+    horizontal_flip: bool = False
+    """Mirror half of the images."""
+
+
+class TrainTokenizerConfig(TokenizerConfig):
+    """Recipe and execution of the train_tokenizer stage."""
+
+    loss: TokenizerLossConfig = TokenizerLossConfig()
+    """What is minimised."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation of training images."""
+    training: TokenizerTrainingConfig = TokenizerTrainingConfig()
+    """Optimiser, schedule and length."""
+    execution: TrainingExecution = TrainingExecution()
+    """How it runs; not part of the fingerprint."""
+
+    def model(self) -> TokenizerConfig:
+        """The part that is stored with the weights."""
+        return TokenizerConfig(**{name: getattr(self, name) for name in TokenizerConfig.model_fields})

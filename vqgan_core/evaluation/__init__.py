@@ -1,0 +1,1 @@
+"""Metrics, each with everything that it depends on."""

@@ -1,0 +1,1 @@
+"""Key names and layouts of other projects; nothing else here knows them."""

@@ -1,0 +1,1 @@
+"""What tokenizers minimise: pixel, perceptual and adversarial terms."""

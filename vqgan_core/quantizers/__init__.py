@@ -1,0 +1,1 @@
+"""From continuous latents to indices, one file a paper."""

@@ -1,0 +1,1 @@
+"""Encoder, quantizer and decoder: images to indices and back."""
