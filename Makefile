@@ -1,0 +1,41 @@
+# Everything runs in .venv, which `make setup` builds from requirements.lock; nothing but the package index is reached.
+PYTHON ?= python3
+BIN := .venv/bin
+STORE ?= demo-store
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | while IFS='|' read -r n t; do printf '  make %-8s %s\n' "$$n" "$$t"; done
+
+setup: .venv/ready ## set up .venv with exact versions
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tessera needs Python 3.11 or newer: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## 1,797 digits: images → samples, with a report to look at (minutes on 2 cores; cached afterwards)
+	$(BIN)/tessera run digits --store $(STORE)
+
+test: setup ## the whole test suite, as CI runs it
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## ruff, formatting, types, imports, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python .ci/house_rules.py
+
+bench: setup ## measurements that print ratios
+	$(BIN)/python -m benchmarks
+
+lock: setup ## write requirements.lock anew from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable | sort -f > requirements.lock
+
+clean: ## remove the environment and the demo's store
+	rm -rf .venv demo-store

@@ -1,0 +1,116 @@
+"""The commands that look into a store: `ls`, `show`, `verify`, `gc`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.config import StoreConfig
+from datasets.store import Manifest, Store
+from datasets.store.lineage import ancestors
+from vqgan_core.config import ConfigError
+
+KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
+
+
+def ls(options: argparse.Namespace) -> int:
+    """`tessera ls [KIND]`: artifacts, newest last."""
+    if options.kind and options.kind not in KINDS:
+        raise ConfigError(f"there is no kind {options.kind!r}: choose one of {', '.join(KINDS)}")
+    store = _store(options)
+    manifests = store.artifacts(options.kind)
+    if options.json:
+        _print_json([_entry(store, manifest) for manifest in manifests])
+        return 0
+    table = Table("kind", "fingerprint", "created", "files", "size", "")
+    for manifest in manifests:
+        size = sum(file.bytes for file in manifest.files)
+        table.add_row(
+            manifest.kind, manifest.fingerprint[:12], manifest.created[:19].replace("T", " "), str(len(manifest.files)),
+            _size(size), str(manifest.summary.get("headline", "")),
+        )  # fmt: skip
+    Console().print(table)
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """`tessera show FINGERPRINT`: recipe, summary and lineage of an artifact."""
+    store = _store(options)
+    artifact = store.find_artifact(options.fingerprint)
+    lineage = [_entry(store, manifest) for manifest in ancestors(store, artifact.manifest)]
+    if options.json:
+        _print_json(artifact.manifest.model_dump(mode="json") | {"uri": artifact.ref.uri, "lineage": lineage})
+        return 0
+    manifest = artifact.manifest
+    sys.stdout.write(f"{manifest.kind} {manifest.fingerprint}\n{artifact.ref.uri}\n")
+    sys.stdout.write(f"made by {manifest.stage} v{manifest.stage_version} at {manifest.created}\n")
+    for title, value in (("recipe", manifest.recipe), ("summary", manifest.summary), ("cost", manifest.cost)):
+        sys.stdout.write(f"\n{title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")
+    sys.stdout.write("\nlineage\n")
+    for entry in lineage:
+        sys.stdout.write(f"  {entry['kind']:<11}{entry['fingerprint'][:12]}  {entry['summary'].get('headline', '')}\n")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`tessera verify [FINGERPRINT]`: re-hash one artifact or all; status 1 if anything differs."""
+    store = _store(options)
+    chosen = [store.find_artifact(options.fingerprint).manifest] if options.fingerprint else store.artifacts()
+    found = {manifest.fingerprint: store.verify(manifest) for manifest in chosen}
+    if options.json:
+        _print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
+    else:
+        for manifest in chosen:
+            problems = found[manifest.fingerprint]
+            sys.stdout.write(f"{manifest.kind:<11}{manifest.fingerprint[:12]}  {'ok' if not problems else 'DAMAGED'}\n")
+            for problem in problems:
+                sys.stdout.write(f"    {problem}\n")
+    return 1 if any(found.values()) else 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """`tessera gc`: what no artifact needs; deletes it only with --delete."""
+    garbage = _store(options).gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
+    if options.json:
+        _print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
+        return 0
+    for item in garbage:
+        sys.stdout.write(f"{_size(item.bytes):>10}  {item.path}  ({item.reason})\n")
+    total = _size(sum(item.bytes for item in garbage))
+    verb = "deleted" if options.delete else "would delete (say --delete to do it)"
+    sys.stdout.write(f"{verb}: {len(garbage)} files, {total}\n")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> Store:
+    url = options.store or os.environ.get("TESSERA_STORE") or StoreConfig().url
+    return Store.open(StoreConfig(url=url))
+
+
+def _entry(store: Store, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "kind": manifest.kind,
+        "fingerprint": manifest.fingerprint,
+        "digest": manifest.digest,
+        "uri": store.url_of(manifest.kind, manifest.fingerprint),
+        "created": manifest.created,
+        "summary": manifest.summary,
+    }
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

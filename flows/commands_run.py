@@ -1,0 +1,116 @@
+"""The commands that compute: `run`, one command a stage, and `plan`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.store import Manifest, Store
+from flows.local_server import local_server
+from tasks.config import PipelineConfig
+from vqgan_core.config.base import parse_override
+
+
+def run(options: argparse.Namespace) -> int:
+    """`tessera run CONFIG [key=value …]`."""
+    return _run_flow(options, "end_to_end", {})
+
+
+def run_stage(options: argparse.Namespace) -> int:
+    """`tessera STAGE CONFIG [key=value …] [--corpus FINGERPRINT …]`."""
+    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples")
+    given = {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
+    return _run_flow(options, options.stage, given)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """`tessera plan CONFIG [key=value …]`: what is cached, what would run, and what it would cost."""
+    from tasks.planning import plan_rows  # noqa: PLC0415 - imports torch
+
+    rows = plan_rows(_config(options))
+    if options.json:
+        _print_json(rows)
+        return 0
+    table = Table("stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "note")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in row))
+    Console().print(table)
+    return 0
+
+
+def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The command line's overrides, with --store and TESSERA_STORE in their place."""
+    values = dict(map(parse_override, options.overrides))
+    url = options.store or (None if "store.url" in values else os.environ.get("TESSERA_STORE"))
+    return values | ({"store.url": url} if url else {})
+
+
+def _config(options: argparse.Namespace) -> PipelineConfig:
+    return PipelineConfig.preset(options.config, overrides_of(options))
+
+
+def _run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> int:
+    config = _config(options)  # a wrong config is told before anything is started
+    with local_server(debug=options.debug):
+        import importlib  # noqa: PLC0415 - after the server's environment is set
+
+        from flows.run import Ledger, current_ledger  # noqa: PLC0415 - imports Prefect
+        from tasks.progress import Terminal  # noqa: PLC0415
+
+        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+        ledger = Ledger(Terminal())
+        token = current_ledger.set(ledger)
+        try:
+            result = flow(preset=options.config, **given, overrides=overrides_of(options))
+        finally:
+            current_ledger.reset(token)
+    store = Store.open(config.store)
+    rows = [_row(stage, state, store.get(ref).manifest) for stage, state, ref in ledger.outcomes]
+    if options.json:
+        _print_json({"result": result, "stages": rows})
+        return 0
+    _print_summary(config.name, rows)
+    report = store.url_of(result["kind"], result["fingerprint"], "report.html")
+    if result["kind"] == "evaluation":
+        sys.stdout.write(f"report: {report}\n")
+    return 0
+
+
+def _row(stage: str, state: str, manifest: Manifest) -> dict[str, Any]:
+    headline = manifest.summary.get("headline", "")
+    seconds = manifest.cost.get("seconds", 0.0)
+    return {
+        "stage": stage,
+        "state": state,
+        "fingerprint": manifest.fingerprint,
+        "digest": manifest.digest,
+        "seconds": seconds,
+        "summary": headline,
+    }
+
+
+def _print_summary(name: str, rows: list[dict[str, Any]]) -> None:
+    table = Table("stage", "state", "fingerprint", "built in", "", title=name, title_justify="left")
+    for row in rows:
+        style = "green" if row["state"] == "Cached" else ""
+        table.add_row(
+            row["stage"], f"[{style}]{row['state']}[/]" if style else row["state"], row["fingerprint"][:12],
+            f"{row['seconds']:.0f} s", row["summary"],
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

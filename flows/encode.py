@@ -1,0 +1,36 @@
+"""Encode a corpus with a tokenizer into a token dataset: the `encode` stage alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.form import config_of
+from flows.run import StageRunner
+from tasks.pipeline import Pipeline
+
+
+@flow(name="encode", flow_run_name="encode · {preset}", persist_result=True, result_serializer="json")
+def encode(
+    preset: str = "digits",
+    store: str | None = None,
+    corpus: str | None = None,
+    tokenizer: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Encode a corpus with a tokenizer into a token dataset.
+
+    Args:
+        preset: name of a preset in flows/configs, or path of a YAML file.
+        store: URL of the artifact store; empty: the preset's.
+        corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
+        tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
+        overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
+
+    Returns:
+        The reference of the published tokens artifact.
+    """
+    config = config_of(preset, {"store": store}, overrides)
+    pipeline = Pipeline(config, {"corpus": corpus, "tokenizer": tokenizer})
+    return StageRunner(config.store)(pipeline.request("encode")).ref.model_dump(mode="json")

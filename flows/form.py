@@ -1,0 +1,42 @@
+"""From the few fields of a flow's form to a whole config: preset < plain fields < overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.config import PipelineConfig
+
+#: Where each plain field goes in the config.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "store": ("store.url",),
+    "source": ("shard.source.url",),
+    "size_px": ("shard.size_px", "tokenizer.autoencoder.resolution_px"),
+    "codebook_size": ("tokenizer.codebook_size",),
+    "tokenizer_steps": ("tokenizer.training.num_steps",),
+    "tokenizer_batch_size": ("tokenizer.training.batch_size",),
+    "tokenizer_learning_rate": ("tokenizer.training.learning_rate",),
+    "prior_steps": ("prior.training.num_steps",),
+    "prior_batch_size": ("prior.training.batch_size",),
+    "prior_learning_rate": ("prior.training.learning_rate",),
+    "num_per_class": ("sample.num_per_class",),
+    "temperature": ("sample.temperature",),
+    "guidance": ("sample.guidance",),
+    "seed": ("tokenizer.training.seed", "prior.training.seed", "sample.seed", "evaluate.seed"),
+}
+
+
+def config_of(preset: str, fields: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> PipelineConfig:
+    """The config that a filled form means; None leaves the preset's value.
+
+    Raises:
+        ConfigError: the preset is unknown or a value does not fit.
+    """
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        if name == "source":
+            values["shard.source.kind"] = "folder"
+        values |= dict.fromkeys(FIELDS[name], value)
+    return PipelineConfig.preset(preset, values | dict(overrides or {}))

@@ -1,0 +1,34 @@
+"""Train a prior on a token dataset; no image is read: the `train_prior` stage alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.form import config_of
+from flows.run import StageRunner
+from tasks.pipeline import Pipeline
+
+
+@flow(name="train-prior", flow_run_name="train prior · {preset}", persist_result=True, result_serializer="json")
+def train_prior(
+    preset: str = "digits",
+    store: str | None = None,
+    tokens: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a prior on a token dataset; no image is read.
+
+    Args:
+        preset: name of a preset in flows/configs, or path of a YAML file.
+        store: URL of the artifact store; empty: the preset's.
+        tokens: fingerprint of the tokens artifact to read; empty: the one that this preset's own stage made.
+        overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
+
+    Returns:
+        The reference of the published prior artifact.
+    """
+    config = config_of(preset, {"store": store}, overrides)
+    pipeline = Pipeline(config, {"tokens": tokens})
+    return StageRunner(config.store)(pipeline.request("train_prior")).ref.model_dump(mode="json")

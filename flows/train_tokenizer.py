@@ -1,0 +1,34 @@
+"""Train a tokenizer on a corpus: the `train_tokenizer` stage alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.form import config_of
+from flows.run import StageRunner
+from tasks.pipeline import Pipeline
+
+
+@flow(name="train-tokenizer", flow_run_name="train tokenizer · {preset}", persist_result=True, result_serializer="json")
+def train_tokenizer(
+    preset: str = "digits",
+    store: str | None = None,
+    corpus: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a tokenizer on a corpus.
+
+    Args:
+        preset: name of a preset in flows/configs, or path of a YAML file.
+        store: URL of the artifact store; empty: the preset's.
+        corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
+        overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
+
+    Returns:
+        The reference of the published tokenizer artifact.
+    """
+    config = config_of(preset, {"store": store}, overrides)
+    pipeline = Pipeline(config, {"corpus": corpus})
+    return StageRunner(config.store)(pipeline.request("train_tokenizer")).ref.model_dump(mode="json")

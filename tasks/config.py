@@ -1,0 +1,80 @@
+"""The config of the whole pipeline: one section a stage. It is the YAML schema and the command line's dotted keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from datasets.config import ShardConfig, StoreConfig
+from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
+from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
+
+PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
+
+
+class PipelineConfig(Config):
+    """images → corpus → tokenizer → tokens → prior → samples → evaluation."""
+
+    name: str = Field("run", min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
+    """What the run is called in tables and reports; not part of any fingerprint."""
+    store: StoreConfig = StoreConfig()
+    """Where artifacts live."""
+    shard: ShardConfig = ShardConfig()
+    """Source and canonical form of the images."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """The tokenizer and its training."""
+    encode: EncodeConfig = EncodeConfig()
+    """How images become rows of tokens."""
+    prior: TrainPriorConfig = TrainPriorConfig()
+    """The prior and its training."""
+    sample: SampleConfig = SampleConfig()
+    """What is drawn from the prior."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """What is measured."""
+
+    @classmethod
+    def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
+        """Load a preset by name (`digits`) or a YAML file by path, with dotted overrides.
+
+        Raises:
+            ConfigError: there is no such preset or file, or a value does not fit.
+        """
+        return cls.load(find_preset(name), overrides)
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> PipelineConfig:
+        autoencoder, shard = self.tokenizer.autoencoder, self.shard
+        if autoencoder.image_channels != shard.channels:
+            raise ValueError(
+                f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
+                f"{shard.channels}: make them equal"
+            )
+        if autoencoder.resolution_px > shard.size_px:
+            raise ValueError(
+                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
+                f"{shard.size_px}: images are never enlarged in training"
+            )
+        if autoencoder.resolution_px % autoencoder.downsampling_factor:
+            raise ValueError(
+                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
+                f"factor {autoencoder.downsampling_factor}, which follows from channel_multipliers"
+            )
+        return self
+
+
+def find_preset(name: str) -> Path:
+    """The YAML file of a preset name or path.
+
+    Raises:
+        ConfigError: neither a file nor a preset; names the presets there are.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"there is no preset {name!r}: choose one of {known}, or give the path of a .yaml file")
+    return path

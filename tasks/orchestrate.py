@@ -1,0 +1,70 @@
+"""A stage's request as a cached Prefect task.
+
+The fingerprint is the cache key. A Prefect hit proves only that a small record exists, so a stage counts as cached when
+its artifact is really there, whole; otherwise the task runs again. What is returned is what the store holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+from prefect.logging import get_run_logger
+from prefect.tasks import exponential_backoff
+
+from datasets.config import StoreConfig
+from datasets.store import ArtifactRef, Store, StoreUnavailable
+from tasks.progress import Reporter, Terminal
+from tasks.records import StageRecords
+from tasks.stage import Request, execute
+
+#: What the last flow of this process found or did, for its summary table: (stage, "Cached" | "Completed", reference).
+Outcome = tuple[str, str, ArtifactRef]
+
+
+def _record_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    request: Request = parameters["request"]
+    return f"{request.stage.kind}-{request.fingerprint}.json"
+
+
+def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Storage and network faults pass; everything else would fail again."""
+    return isinstance(state.result(raise_on_failure=False), StoreUnavailable)
+
+
+@task(
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=_record_key),
+    persist_result=True,
+    result_serializer="json",
+    cache_result_in_memory=False,
+    retries=3,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_worth_a_retry,
+)
+def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[str, Any]:
+    """Build and publish one artifact; the result is its reference as plain JSON."""
+    get_run_logger().info("%s: building %s", request.stage.name, request.fingerprint)
+    return execute(request, Store.open(store), reporter).model_dump(mode="json")
+
+
+def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) -> Outcome:
+    """Run a stage inside a flow: served from the cache, or built.
+
+    Raises:
+        Exception: whatever the stage raised, after the task's own retries.
+    """
+    shelf = Store.open(store)
+    there = shelf.lookup(request.stage.kind, request.fingerprint) is not None
+    state = publish.with_options(
+        name=request.stage.name,
+        task_run_name=f"{request.label} · {request.fingerprint[:8]}",
+        result_storage=StageRecords.open(store),
+        refresh_cache=not there,
+    )(request, store, reporter or Terminal(), return_state=True)
+    state.result(raise_on_failure=True)
+    found = shelf.lookup(request.stage.kind, request.fingerprint)
+    assert found is not None, "a completed stage has published its artifact"
+    return request.stage.name, state.name or state.type.value, found.ref
