@@ -1,0 +1,64 @@
+"""Stage train_tokenizer: corpus → tokenizer (weights, config, curves, a grid of reconstructions)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from datasets.corpus import Corpus
+from datasets.store import Artifact
+from tasks.pictures import reconstruction_grid
+from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.training import run_training
+from vqgan_core.config import TrainTokenizerConfig
+from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.training import TokenizerStep, history_bytes, prepare, resolve_device
+
+STAGE = Stage("train_tokenizer", "1", "tokenizer")
+NUM_PICTURES = 16
+
+
+def request(config: TrainTokenizerConfig, corpus: Artifact) -> Request:
+    """Ask for a tokenizer trained on a corpus."""
+    label = f"train tokenizer · f{config.autoencoder.downsampling_factor} · K{config.codebook_size}"
+    return Request(STAGE, config.recipe(), (input_of(corpus),), partial(_build, config, corpus), label)
+
+
+def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Product:
+    training, execution = config.training, config.execution
+    device = resolve_device(execution.device)
+    prepare(device, precision=training.precision, num_threads=execution.num_threads)
+    corpus = Corpus.open(artifact)
+    size_px = config.autoencoder.resolution_px
+    batches = corpus.batches(
+        "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment,
+        cache_bytes=execution.cache_bytes,
+    )  # fmt: skip
+    validation = partial(
+        corpus.sequential, "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
+    )
+    step = TokenizerStep(config, device=device)
+    result = run_training(
+        step, batches, validation, config=training, execution=execution, work=work, label="train tokenizer"
+    )
+    files = step.result_files()
+    tokenizer = Tokenizer.from_files(files).to(device).eval()
+    picture = next(iter(corpus.sequential("val", NUM_PICTURES, size_px=size_px, limit=NUM_PICTURES)))["images"]
+    with torch.no_grad():
+        grid = reconstruction_grid(picture, tokenizer(picture.to(device)).reconstruction.cpu())
+    last = result.history[-1] if result.history else {}
+    return Product(
+        files={**files, "curves.jsonl": history_bytes(result.history), "reconstructions.png": grid},
+        summary=_summary(config, last),
+        device=str(device),
+    )
+
+
+def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) -> dict[str, object]:
+    validation = {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+    psnr, usage = validation.get("psnr"), validation.get("usage")
+    headline = f"f{config.autoencoder.downsampling_factor} K{config.codebook_size}"
+    if psnr is not None and usage is not None:
+        headline += f", PSNR {psnr:.1f} dB, usage {usage:.0%}"
+    return {"headline": headline, "steps": last.get("step"), "validation": validation}

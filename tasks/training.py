@@ -1,0 +1,63 @@
+"""What the two training stages share: a step object, its batches and its checkpoints go through the one loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from tasks.checkpoints import WorkspaceCheckpoints
+from tasks.stage import Work
+from vqgan_core.config import TrainingConfig, TrainingExecution
+from vqgan_core.training import Batch, Batches, Progress, TrainResult, TrainStep, train
+
+
+def run_training(
+    step: TrainStep,
+    batches: Batches,
+    validation: Callable[[], Iterable[Batch]],
+    *,
+    config: TrainingConfig,
+    execution: TrainingExecution,
+    work: Work,
+    label: str,
+) -> TrainResult:
+    """Train to the end, from wherever a dead run left it; SIGTERM writes a checkpoint and stops.
+
+    Raises:
+        TrainingDiverged: three non-finite steps in a row.
+        TrainingInterrupted: SIGTERM came; the checkpoint is written.
+        LeaseLost: another run has taken over.
+    """
+    with work.reporter.bar(label, config.num_steps, "steps") as bar, _sigterm() as asked:
+
+        def report(progress: Progress) -> None:
+            bar.update(progress.step, progress.metrics)
+            if progress.is_warning:
+                bar.say(progress.message)
+
+        return train(
+            step,
+            batches,
+            validation,
+            config=config,
+            execution=execution,
+            checkpoints=WorkspaceCheckpoints(work.workspace, work.lease),
+            report=report,
+            should_stop=asked.is_set,
+        )
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, where a handler can be installed: in the main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, previous)
