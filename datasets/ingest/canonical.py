@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from datasets.config import ShardConfig
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["CanonicalImage", "Recipe", "Unusable", "canonicalize", "describe"]
 
 Image.init()  # registers all formats; only these are ever opened. Each has a magic number; MPO opens as JPEG.
-_WANTED = "AVIF BMP CUR DIB GIF ICNS ICO JPEG JPEG2000 PCX PNG PPM QOI SGI TIFF WEBP".split()
-_BY_CONTENT = [name for name in _WANTED if name in Image.OPEN]  # AVIF came with Pillow 11.3
+_WANTED = ("AVIF", "BMP", "CUR", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI")
+_BY_CONTENT = [name for name in (*_WANTED, "TIFF", "WEBP") if name in Image.OPEN]  # AVIF came with Pillow 11.3
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -111,7 +111,7 @@ def canonicalize(data: bytes, name: str, recipe: Recipe) -> CanonicalImage:
                 image.load()
                 _check_size(image.size, recipe)
                 pixels = _normalised(image, recipe)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise Unusable("not_an_image", "no image format that is read here") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Unusable("too_large", describe(error)) from None

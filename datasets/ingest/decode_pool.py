@@ -32,7 +32,10 @@ class DecodePool:
         """Start nothing yet: children come with the first image."""
         self._timeout_seconds = execution.decode_timeout_seconds
         self.num_processes = execution.num_processes or default_num_processes()
-        self._pool = pebble.ProcessPool(max_workers=self.num_processes, initializer=_prepare_child, context=_context())
+        # Any: pebble's own methods are not annotated.
+        self._pool: Any = pebble.ProcessPool(
+            max_workers=self.num_processes, initializer=_prepare_child, context=_context()
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any, cast
 
 import fsspec
 from botocore.exceptions import BotoCoreError
@@ -98,9 +99,9 @@ class Remote:
         changed = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
         return f"stat:{info.get('size')}-{changed}"
 
-    def open(self, path: str = "") -> BinaryIO:
+    def open(self, path: str = "") -> BufferedReader:
         """A file for reading from its start on."""
-        return cast("BinaryIO", self.fs.open(self._absolute(path), "rb"))
+        return cast("BufferedReader", self.fs.open(self._absolute(path), "rb"))
 
     def read(self, entry: SourceEntry, path: str = "", offset: int = 0) -> bytes:
         """The bytes of an entry at `offset` of a file, checked against what was listed.

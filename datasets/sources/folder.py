@@ -42,7 +42,7 @@ class Folder:
             Skipped(path, "missing_file", "the table names it") for path in sorted(set(labels or ()) - set(found))
         ]
         with ThreadPoolExecutor(_NUM_HASHERS) as pool:
-            results = pool.map(lambda item: self._candidate(*item, labels), sorted(found.items()))
+            results = pool.map(lambda item: self._candidate(item[0], item[1], labels), sorted(found.items()))
             for done, result in enumerate(results, start=1):
                 if isinstance(result, SourceEntry):
                     entries.append(result)
@@ -67,23 +67,31 @@ class Folder:
     def _candidate(
         self, path: str, info: dict[str, Any], labels: dict[str, str | None] | None
     ) -> SourceEntry | Skipped:
-        if not path.isprintable():
-            # Also names that are not UTF-8: they could be stored in no manifest.
-            return Skipped(path.encode("unicode_escape").decode(), "unreadable", "the name is not printable text")
-        if not is_image(path):
-            return Skipped(path, "wrong_extension")
-        if labels is not None and path not in labels:
-            return Skipped(path, "not_in_table")
-        if info.get("type", "file") != "file":
-            return Skipped(path, "unreadable", f"it is a {info['type']}, not a file")
+        """A file as an entry, or why it is none."""
+        reason, detail = _reason_to_skip(path, info, labels)
+        if not reason:
+            try:
+                checksum = self._remote.checksum(path, info)
+            except OSError as error:
+                reason, detail = "unreadable", error.strerror or type(error).__name__
+        if reason:
+            return Skipped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason, detail)
         label = labels[path] if labels is not None else _first_folder(path)
-        if labels is not None and label is None:
-            return Skipped(path, "no_label", "its label in the table is empty")
-        try:
-            checksum = self._remote.checksum(path, info)
-        except OSError as error:
-            return Skipped(path, "unreadable", error.strerror or type(error).__name__)
         return SourceEntry(path, int(info["size"]), checksum, label)
+
+
+def _reason_to_skip(path: str, info: dict[str, Any], labels: dict[str, str | None] | None) -> tuple[str, str]:
+    if not path.isprintable():  # names that are not UTF-8, too: no manifest could hold them
+        return "unreadable", "the name is not printable text"
+    if not is_image(path):
+        return "wrong_extension", ""
+    if info.get("type", "file") != "file":
+        return "unreadable", f"it is of type {info['type']}, not a file"
+    if labels is not None and path not in labels:
+        return "not_in_table", ""
+    if labels is not None and labels[path] is None:
+        return "no_label", "its label in the table is empty"
+    return "", ""
 
 
 def _first_folder(path: str) -> str | None:

@@ -18,8 +18,10 @@ __all__ = ["GeneratedSource", "ImageSequence"]
 class ImageSequence(Protocol):
     """What a library has to offer."""
 
-    class_names: Sequence[str] | None
-    """Classes in the library's order; None where it has no labels."""
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """Classes in the library's order; None where it has no names for them."""
+        ...
 
     def __len__(self) -> int: ...
 

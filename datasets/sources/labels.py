@@ -15,6 +15,8 @@ from datasets.sources.filesystem import Remote
 
 __all__ = ["read_labels"]
 
+_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+
 
 def read_labels(config: FolderSource) -> dict[str, str | None]:
     """Labels by path; an empty or null label is None. Labels are text: `007` stays `007`.
@@ -41,26 +43,17 @@ def read_labels(config: FolderSource) -> dict[str, str | None]:
 
 def _read_table(url: str, config: FolderSource) -> pa.Table:
     suffix = posixpath.splitext(url)[1].lower()
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
-    if suffix not in readers:
-        raise SourceError(f"a table of labels ends in {', '.join(readers)}; got {url}")
+    if suffix not in _SUFFIXES:
+        raise SourceError(f"a table of labels ends in {', '.join(_SUFFIXES)}; got {url}")
     remote = Remote(url, config.endpoint_url)
     with remote.explained("read the labels"), remote.open() as stream:
-        data = pa.py_buffer(stream.read())
+        table = pa.BufferReader(stream.read())
     try:
-        return readers[suffix](data, config)
+        if suffix == ".parquet":
+            return pq.read_table(table)
+        if suffix != ".csv":
+            return pa.json.read_json(table)
+        columns = dict.fromkeys((config.path_column, config.label_column), pa.string())
+        return pa.csv.read_csv(table, convert_options=pa.csv.ConvertOptions(column_types=columns))
     except pa.ArrowInvalid as error:
         raise SourceError(f"{url} is no readable {suffix} table: {' '.join(str(error).split())}") from None
-
-
-def _read_csv(data: pa.Buffer, config: FolderSource) -> pa.Table:
-    text = pa.csv.ConvertOptions(column_types={config.path_column: pa.string(), config.label_column: pa.string()})
-    return pa.csv.read_csv(pa.BufferReader(data), convert_options=text)
-
-
-def _read_jsonl(data: pa.Buffer, config: FolderSource) -> pa.Table:
-    return pa.json.read_json(pa.BufferReader(data))
-
-
-def _read_parquet(data: pa.Buffer, config: FolderSource) -> pa.Table:
-    return pq.read_table(pa.BufferReader(data))

@@ -22,8 +22,9 @@ Progress = Callable[[int, int | None], None]
 """Told how many items are done and, where it is known, of how many."""
 
 IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .mpo .pbm .pcx .pgm .png "
-    ".pnm .ppm .qoi .sgi .tga .tif .tiff .webp".split()
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
+    | {".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga"}
+    | {".tif", ".tiff", ".webp"}
 )
 """Names that claim to be images. HEIC is no format that Pillow reads: such files are named in the quarantine."""
 
@@ -84,7 +85,7 @@ class Listing:
 
     @cached_property
     def digest(self) -> str:
-        """Hex sha256 of all that a corpus depends on: a line for each entry, then what was skipped, then the classes."""
+        """Hex sha256 of all that a corpus depends on: the entries, what was skipped, the classes."""
         digest = hashlib.sha256()
         for entry in self:
             digest.update(canonical_json([entry.path, entry.bytes, entry.checksum, entry.label]) + b"\n")

@@ -1,9 +1,12 @@
-"""From a source's config to the source. Libraries are imported only for the kind that needs them: torch costs seconds."""
+"""From a source's config to the source."""
 
 from __future__ import annotations
 
-from datasets.config import DigitsSource, FolderSource, SourceConfig, TorchvisionSource
+from datasets.config import DigitsSource, FolderSource, SourceConfig, WebDatasetSource
+from datasets.sources.folder import Folder
+from datasets.sources.generated import GeneratedSource
 from datasets.sources.listing import Source
+from datasets.sources.webdataset_shards import WebDatasetShards
 
 __all__ = ["open_source"]
 
@@ -14,21 +17,14 @@ def open_source(config: SourceConfig) -> Source:
     Raises:
         SourceError: it cannot be opened.
     """
-    # Deferred imports: each kind has its own heavy library (scikit-learn, torchvision, s3fs).
+    if isinstance(config, FolderSource):
+        return Folder(config)
+    if isinstance(config, WebDatasetSource):
+        return WebDatasetShards(config)
     if isinstance(config, DigitsSource):
-        from datasets.sources.digits import Digits
-        from datasets.sources.generated import GeneratedSource
+        from datasets.sources.digits import Digits  # noqa: PLC0415 - scikit-learn takes a second to import
 
         return GeneratedSource(Digits(), "scikit-learn's digits")
-    if isinstance(config, FolderSource):
-        from datasets.sources.folder import Folder
+    from datasets.sources.torchvision_sets import TorchvisionImages  # noqa: PLC0415 - torch takes seconds to import
 
-        return Folder(config)
-    if isinstance(config, TorchvisionSource):
-        from datasets.sources.generated import GeneratedSource
-        from datasets.sources.torchvision_sets import TorchvisionImages
-
-        return GeneratedSource(TorchvisionImages(config), f"torchvision's {config.name}")
-    from datasets.sources.webdataset_shards import WebDatasetShards
-
-    return WebDatasetShards(config)
+    return GeneratedSource(TorchvisionImages(config), f"torchvision's {config.name}")
