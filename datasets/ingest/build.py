@@ -1,0 +1,204 @@
+"""From a unit to its shards: read, decode in child processes, split, pack.
+
+A shard is a WebDataset tar: for each record KEY.png (or .jpg, .webp) and KEY.json with the label and where the image
+came from, ordered by key. The label there is the class' name: its number depends on which classes the whole corpus has,
+and a shard outlives the corpus that it was made for. KEY are the first 32 hex digits of the sha256 of the source file.
+
+A record's split is a function of its key alone, so an image never changes its split and equal files never straddle.
+Equal files: the first in the unit's order is kept, the others are quarantined as `duplicate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from datasets.config import ShardConfig
+from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable
+from datasets.ingest.decode_pool import DecodePool
+from datasets.ingest.plan import Unit
+from datasets.ingest.rows import (
+    INDEX_SCHEMA,
+    QUARANTINE_SCHEMA,
+    QuarantineRow,
+    RecordRow,
+    from_parquet,
+    table_of,
+    to_parquet,
+)
+from datasets.ingest.tar import write_tar
+from datasets.sources.listing import Source, SourceEntry
+from vqgan_core.config import canonical_json
+
+__all__ = ["SPLITS", "UnitResult", "build_unit", "duplicate_row", "split_of"]
+
+SPLITS = ("train", "val")
+_EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+_NUM_READERS = 8
+_IN_FLIGHT_A_PROCESS = 16  # bounds memory: so many raw images wait for each decoder
+
+
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """What a unit became. `files` holds its shards; a unit without a usable image has none."""
+
+    index: int
+    key: str
+    files: dict[str, bytes]
+    records: tuple[RecordRow, ...]
+    quarantined: tuple[QuarantineRow, ...]
+
+    def to_files(self) -> dict[str, bytes]:
+        """Shards and tables, to be stored as one part."""
+        records, quarantined = _table_names(self.index)
+        return {
+            **self.files,
+            records: to_parquet(table_of(self.records, INDEX_SCHEMA)),
+            quarantined: to_parquet(table_of(self.quarantined, QUARANTINE_SCHEMA)),
+        }
+
+    @classmethod
+    def from_files(cls, unit: Unit, read: Callable[[str], bytes]) -> UnitResult:
+        """The result of a stored unit, without its shards' bytes: finishing a corpus needs only the tables."""
+        records, quarantined = _table_names(unit.index)
+        return cls(
+            unit.index,
+            unit.key,
+            {},
+            tuple(from_parquet(read(records), RecordRow)),
+            tuple(from_parquet(read(quarantined), QuarantineRow)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    entry: SourceEntry
+    sha256: str
+    decoding: Future[CanonicalImage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    key: str
+    sha256: str
+    entry: SourceEntry
+    image: CanonicalImage
+
+
+def build_unit(
+    unit: Unit,
+    source: Source,
+    config: ShardConfig,
+    pool: DecodePool,
+    progress: Callable[[int], None] | None = None,
+) -> UnitResult:
+    """Ingest one unit; the result's bytes do not depend on processes, threads or time.
+
+    Args:
+        unit: what to ingest.
+        source: where its entries are read from.
+        config: the shard stage's config.
+        pool: child processes that decode.
+        progress: told the number of images done.
+
+    Raises:
+        SourceError: an image cannot be read, or changed since it was listed.
+    """
+    kept: dict[str, _Kept] = {}
+    quarantined: list[QuarantineRow] = []
+    for done, read in enumerate(_decoded(unit, source, Recipe.of(config), pool), start=1):
+        outcome, key = pool.outcome(read.decoding), read.sha256[:32]
+        if isinstance(outcome, Unusable):
+            quarantined.append(QuarantineRow(read.entry.path, read.sha256, outcome.reason, outcome.detail))
+        elif key in kept:
+            entry, first = read.entry, kept[key].entry
+            quarantined.append(duplicate_row(entry.path, read.sha256, entry.label, first.path, first.label))
+        else:
+            kept[key] = _Kept(key, read.sha256, read.entry, outcome)
+        if progress is not None:
+            progress(done)
+    files, records = _pack(unit.index, [kept[key] for key in sorted(kept)], config)
+    return UnitResult(unit.index, unit.key, files, tuple(records), tuple(sorted(quarantined, key=lambda r: r.path)))
+
+
+def split_of(key: str, validation_fraction: float) -> str:
+    """The split of a record: the hash of its key as a number in [0, 1) against the fraction."""
+    drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return "val" if drawn < validation_fraction * 2**64 else "train"
+
+
+def duplicate_row(path: str, sha256: str, label: str | None, kept_path: str, kept_label: str | None) -> QuarantineRow:
+    """The row of a file that has the bytes of another."""
+    conflict = "" if label == kept_label else f"; its label is {label!r}, the kept one's {kept_label!r}"
+    return QuarantineRow(path, sha256, "duplicate", f"same bytes as {kept_path}{conflict}")
+
+
+def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> Iterator[_Read]:
+    """Read ahead in threads and decode ahead in processes, bounded, in the unit's order."""
+
+    def read(entry: SourceEntry) -> _Read:
+        data = source.read(entry)
+        return _Read(entry, hashlib.sha256(data).hexdigest(), pool.decode(data, entry.path, recipe))
+
+    in_flight = _IN_FLIGHT_A_PROCESS * pool.num_processes
+    pending: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(_NUM_READERS) as readers:
+        try:
+            for entry in unit.entries:
+                pending.append(readers.submit(read, entry))
+                if len(pending) >= in_flight:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            readers.shutdown(wait=True, cancel_futures=True)
+
+
+def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str, bytes], list[RecordRow]]:
+    files: dict[str, bytes] = {}
+    rows: list[RecordRow] = []
+    for split in SPLITS:
+        chosen = [item for item in kept if split_of(item.key, config.validation_fraction) == split]
+        if not chosen:
+            continue
+        name = f"{split}-{index:06d}.tar"
+        files[name], members = write_tar(member for item in chosen for member in _members(item, config))
+        for item, image_member in zip(chosen, members[::2], strict=True):
+            rows.append(_row(item, split, name, image_member.offset))
+    return files, rows
+
+
+def _members(item: _Kept, config: ShardConfig) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    about = {
+        "label": item.entry.label,
+        "source_path": item.entry.path,
+        "source_sha256": item.sha256,
+        "width": item.image.width,
+        "height": item.image.height,
+    }
+    extension = _EXTENSIONS[config.format]
+    return (f"{item.key}.{extension}", item.image.data), (f"{item.key}.json", canonical_json(about))
+
+
+def _row(item: _Kept, split: str, shard: str, offset: int) -> RecordRow:
+    image = item.image
+    return RecordRow(
+        key=item.key,
+        split=split,
+        shard=shard,
+        offset=offset,
+        bytes=len(image.data),
+        sha256=hashlib.sha256(image.data).hexdigest(),
+        label=item.entry.label,
+        width=image.width,
+        height=image.height,
+        source_path=item.entry.path,
+        source_sha256=item.sha256,
+    )
+
+
+def _table_names(index: int) -> tuple[str, str]:
+    return f"records-{index:06d}.parquet", f"quarantine-{index:06d}.parquet"
