@@ -22,6 +22,7 @@ from vqgan_core.config.tokenizer import (
     TrainTokenizerConfig,
     VectorQuantizerConfig,
 )
+from vqgan_core.config.tokens import TokenSpec
 from vqgan_core.config.training import (
     PriorTrainingConfig,
     TokenizerTrainingConfig,
@@ -47,6 +48,7 @@ __all__ = [
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
+    "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",

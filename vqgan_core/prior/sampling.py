@@ -1,0 +1,135 @@
+"""Drawing tokens from a prior, one position after another.
+
+Axes: B images, R rows (B; or with guidance 2B: conditional, then unconditional ones), N tokens, K codebook entries.
+
+Sources: classifier-free guidance, Ho and Salimans 2022 (arXiv 2207.12598, eq. 6 with 1 + w as our scale). The draw is a
+race of exponential clocks: argmax p_k / E_k with E_k ~ Exp(1) has distribution p. It needs no round trip to the host,
+and the winner changes only where two clocks all but tie: rounding (another batch size, another kernel) moves it less
+often than a lookup of one uniform number in the cumulative distribution, which has K boundaries to fall on.
+
+Departures from the original: the cache has a fixed size, top-p works alone, seeds are per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vqgan_core.config import SamplingConfig
+from vqgan_core.prior.filters import filter_logits
+from vqgan_core.prior.model import Prior
+from vqgan_core.prior.noise import ImageStreams
+from vqgan_core.prior.transformer import GPT
+
+Choose = Callable[[Tensor, int], Tensor]
+"""(logits "R K", step) → tokens "R"."""
+Progress = Callable[[int, int], None]
+"""(steps done, steps in all), called after each step."""
+
+
+@torch.no_grad()
+def sample_tokens(
+    prior: Prior,
+    labels: Int[Tensor, " B"] | None,
+    seeds: Sequence[int] | Int[Tensor, " B"],
+    config: SamplingConfig,
+    progress: Progress | None = None,
+) -> Int[Tensor, "B N"]:
+    """Draw the tokens of one image for each seed, with dropout off.
+
+    The same seed, label and config give the same image, whatever else is in the batch (up to rounding: see above).
+
+    Args:
+        prior: on any device; the tokens come back there.
+        labels: one an image for a conditional prior, else None.
+        seeds: one an image.
+        config: temperature, filters, guidance.
+        progress: told about each step.
+
+    Raises:
+        ValueError: labels missing, of another number than the seeds, out of range, or given to an unconditional prior;
+            guidance of an unconditional prior; a seed out of range.
+    """
+    streams = ImageStreams(seeds, prior.device)
+    prefix = _prefix(prior, labels, len(streams), config.guidance)
+
+    def choose(logits: Tensor, step: int) -> Tensor:
+        guided = guide(logits.float(), len(streams), config.guidance)
+        tokens = draw(guided, config, streams, step)
+        return tokens.repeat(logits.shape[0] // len(streams))
+
+    with _evaluating(prior):
+        tokens = extend(prior.transformer, prior.spec.num_tokens, choose, prefix=prefix, progress=progress)
+    return tokens[: len(streams)]
+
+
+@torch.no_grad()
+def extend(
+    transformer: GPT,
+    num_tokens: int,
+    choose: Choose,
+    *,
+    prompt: Int[Tensor, "R M"] | None = None,
+    prefix: Float[Tensor, "R P D"] | None = None,
+    progress: Progress | None = None,
+) -> Int[Tensor, "R N"]:
+    """Append num_tokens tokens to a prompt and a prefix, and return the new ones.
+
+    Raises:
+        ValueError: neither prompt nor prefix, or more positions than the transformer has.
+    """
+    given = prefix if prompt is None else prompt
+    if given is None:
+        raise ValueError("a transformer needs something to start from: give a prompt, a prefix, or both")
+    if prompt is None:
+        prompt = torch.empty(given.shape[0], 0, dtype=torch.int64, device=given.device)
+    num_given = prompt.shape[1] + (0 if prefix is None else prefix.shape[1])
+    cache = transformer.new_cache(prompt.shape[0], max_length=num_given + num_tokens - 1)
+    tokens = prompt.new_empty(prompt.shape[0], num_tokens)
+    logits = transformer(prompt, prefix, cache)
+    for step in range(num_tokens):
+        tokens[:, step] = choose(logits[:, -1], step)
+        if step + 1 < num_tokens:
+            logits = transformer(tokens[:, step : step + 1], cache=cache)
+        if progress is not None:
+            progress(step + 1, num_tokens)
+    return tokens
+
+
+def draw(logits: Float[Tensor, "B K"], config: SamplingConfig, streams: ImageStreams, step: int) -> Int[Tensor, " B"]:
+    """Draw one token an image; the likeliest (the first of equal ones) at temperature 0."""
+    if config.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = filter_logits(logits, config).softmax(-1)
+    return (probabilities / streams.exponential(step, logits.shape[-1])).argmax(-1)
+
+
+def guide(logits: Float[Tensor, "R K"], batch_size: int, guidance: float) -> Float[Tensor, "B K"]:
+    """Move from the unconditional towards (and beyond) the conditional logits; rows that are not doubled stay."""
+    if logits.shape[0] == batch_size:
+        return logits
+    conditional, unconditional = logits[:batch_size], logits[batch_size:]
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def _prefix(prior: Prior, labels: Tensor | None, batch_size: int, guidance: float) -> Float[Tensor, "R 1 D"]:
+    if not prior.is_conditional and labels is not None:
+        raise ValueError("this prior is unconditional: it takes no labels")
+    if not prior.is_conditional and guidance != 1:
+        raise ValueError(f"guidance {guidance} needs a conditional prior; this one is unconditional: set guidance=1")
+    told = prior.condition(None if labels is None else labels.to(prior.device), batch_size)
+    return told if guidance == 1 else torch.cat([told, prior.null_condition(batch_size)])
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
