@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vqgan_core.config import PriorTrainingConfig, TokenizerTrainingConfig
 from vqgan_core.training.progress import NonFiniteError
+from vqgan_core.training.schedule import learning_rate
 
 ParamGroups = Sequence[Mapping[str, Any]]
 
@@ -66,3 +68,53 @@ def require_finite(values: Mapping[str, Tensor]) -> dict[str, float]:
             {name: numbers[name] for name, fine in zip(names, finite.tolist(), strict=True) if not fine}
         )
     return numbers
+
+
+class Optimized:
+    """A module together with the optimiser that moves it.
+
+    Args:
+        module: what is trained.
+        training: optimiser, schedule and clipping.
+        groups: parameter groups with their own decay; None: all parameters alike.
+        peak: another peak learning rate than the config's.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        training: TokenizerTrainingConfig | PriorTrainingConfig,
+        *,
+        groups: ParamGroups | None = None,
+        peak: float | None = None,
+    ) -> None:
+        self.module = module
+        self.parameters = list(module.parameters())
+        self.optimizer = adam(groups or self.parameters, betas=training.betas, weight_decay=training.weight_decay)
+        self._training = training
+        self._peak = peak
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def gradient_norm(self) -> Float[Tensor, ""]:
+        """The global norm of the gradients."""
+        return gradient_norm(self.parameters)
+
+    def update(self, step: int, norm: Float[Tensor, ""]) -> float:
+        """Clip gradients of this norm and move the weights; returns the learning rate."""
+        clip_gradients(self.parameters, norm, self._training.gradient_clip)
+        rate = learning_rate(self._training, step, peak=self._peak)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        return rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, buffers and the optimiser's moments."""
+        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
