@@ -68,8 +68,9 @@ class Lpips(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # What `.to()` does to submodules, except that the network stays fp32.
-        self._frozen[0]._apply(fn, recurse).float()  # type: ignore[no-untyped-call]  # "untyped function "_apply""
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # Call to untyped function "_apply"
+        self._frozen[0]._apply(fn, recurse).float()  # type: ignore[no-untyped-call]  # the same
+        return self
 
     def _check(self, images: Tensor) -> None:
         least = MIN_SIZE_PX[self.config.net]
@@ -111,8 +112,8 @@ def _build_network(config: LpipsConfig) -> nn.Module:
     if wrong:
         raise PerceptualWeightsError(
             f"{config.weights} is no state dict of LPIPS with net {config.net}: {len(wrong)} of {len(expected)} "
-            f"tensors are missing or differ, first {wrong[0]}; give the whole state of lpips.LPIPS(net='{config.net}'), "
-            "or weights: imagenet"
+            f"tensors are missing or differ, first {wrong[0]}; give the whole state of "
+            f"lpips.LPIPS(net='{config.net}'), or weights: imagenet"
         )
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True)
     for module in network.modules():
