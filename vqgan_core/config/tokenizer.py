@@ -50,7 +50,7 @@ class AutoencoderConfig(Config):
 
     @model_validator(mode="after")
     def _widths_divide_into_groups(self) -> AutoencoderConfig:
-        for multiplier in self.channel_multipliers:
+        for multiplier in (1, *self.channel_multipliers):  # the first block works on base_channels itself
             width = self.base_channels * multiplier
             if width % self.num_groups:
                 raise ValueError(

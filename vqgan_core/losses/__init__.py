@@ -1,1 +1,20 @@
 """What tokenizers minimise: pixel, perceptual and adversarial terms."""
+
+from vqgan_core.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
+from vqgan_core.losses.discriminator import ActNorm, PatchDiscriminator
+from vqgan_core.losses.perceptual import Lpips, PerceptualWeightsError, build_perceptual
+from vqgan_core.losses.pixel import pixel_loss
+from vqgan_core.losses.tokenizer_loss import TokenizerLoss
+
+__all__ = [
+    "ActNorm",
+    "Lpips",
+    "PatchDiscriminator",
+    "PerceptualWeightsError",
+    "TokenizerLoss",
+    "adaptive_weight",
+    "build_perceptual",
+    "discriminator_loss",
+    "generator_loss",
+    "pixel_loss",
+]

@@ -1,0 +1,191 @@
+"""Tokenizers of taming-transformers (`VQModel`): their config and their keys, in our words.
+
+Source: the original's `ddconfig` and state dicts; names in a training checkpoint are `encoder.…`, `decoder.…`,
+`quantize.embedding.weight`, `quant_conv.…`, `post_quant_conv.…`, and `loss.discriminator.…`, `loss.perceptual_loss.…`.
+
+Imported models keep the original's placement of β unless told otherwise: that is what they were trained with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vqgan_core.config import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
+from vqgan_core.tokenizer import Tokenizer
+
+__all__ = ["TamingTokenizer", "config_from_taming", "ddconfig_of", "import_taming_tokenizer", "our_key"]
+
+# Fixed in the original's code, not in its configs.
+NUM_GROUPS = 32
+
+_RULES: tuple[tuple[str, str], ...] = (
+    (r"quantize\.embedding\.weight", r"quantizer.codebook"),
+    (r"((?:post_)?quant_conv\.\w+)", r"\1"),
+    (r"(encoder|decoder)\.((?:conv_in|conv_out|norm_out)\.\w+)", r"\1.\2"),
+    (r"(encoder|decoder)\.(?:down|up)\.(\d+)\.block\.(\d+)\.(.+)", r"\1.level\2.block\3.\4"),
+    (r"(encoder|decoder)\.(?:down|up)\.(\d+)\.attn\.(\d+)\.(.+)", r"\1.level\2.attention\3.\4"),
+    (r"(encoder|decoder)\.(?:down|up)\.(\d+)\.(downsample|upsample)\.(.+)", r"\1.\3\2.\4"),
+    (r"(encoder|decoder)\.mid\.block_1\.(.+)", r"\1.middle.block0.\2"),
+    (r"(encoder|decoder)\.mid\.attn_1\.(.+)", r"\1.middle.attention0.\2"),
+    (r"(encoder|decoder)\.mid\.block_2\.(.+)", r"\1.middle.block1.\2"),
+    (r"loss\.discriminator\.main\.(.+)", r"discriminator.layers.\1"),
+    (r"loss\.perceptual_loss\.(.+)", r"perceptual.\1"),
+)
+_PARTS = {"nin_shortcut": "shortcut", "q": "query", "k": "key", "v": "value", "proj_out": "project"}
+
+
+@dataclass(frozen=True)
+class TamingTokenizer:
+    """A `VQModel`, in our words, and what became of each of its keys."""
+
+    config: TokenizerConfig
+    state: dict[str, Tensor]
+    """For `Tokenizer(config).load_state_dict`."""
+    discriminator: dict[str, Tensor]
+    """For `PatchDiscriminator.load_state_dict`; empty in an inference checkpoint."""
+    perceptual: dict[str, Tensor]
+    """A whole LPIPS state; empty in an inference checkpoint."""
+    used: tuple[str, ...]
+    """Their keys that found a place."""
+    missing: tuple[str, ...]
+    """Our keys that found no value, or one of another shape."""
+    left_over: tuple[str, ...]
+    """Their keys that mean nothing to us."""
+
+    def tokenizer(self) -> Tokenizer:
+        """Build it, in eval mode.
+
+        Raises:
+            ValueError: keys are missing.
+        """
+        if self.missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(self.missing)} of the tokenizer's tensors, first {self.missing[0]}: is it "
+                "a VQModel, and does its ddconfig belong to it?"
+            )
+        with torch.device("meta"):
+            tokenizer = Tokenizer(self.config)
+        tokenizer.load_state_dict(self.state, assign=True)
+        return tokenizer.eval()
+
+
+def our_key(key: str) -> str | None:
+    """Our name of one of their keys; None for a key that is no part of a tokenizer or its losses."""
+    for pattern, replacement in _RULES:
+        match = re.fullmatch(pattern, key)
+        if match:
+            ours = match.expand(replacement)
+            if ours.startswith(("discriminator.", "perceptual.")):
+                return ours
+            return ".".join(_PARTS.get(part, part) for part in ours.split("."))
+    return None
+
+
+def config_from_taming(
+    params: Mapping[str, Any], *, beta_placement: Literal["legacy", "corrected"] = "legacy"
+) -> TokenizerConfig:
+    """Our config of a `VQModel`'s `params` (`ddconfig`, `n_embed`, `embed_dim`).
+
+    Args:
+        params: as in their YAML under `model.params`.
+        beta_placement: "legacy" is what their code trains with.
+
+    Raises:
+        ValueError: the model has a part that they never shipped weights of (`double_z`, other outputs than inputs).
+    """
+    dd = dict(params["ddconfig"])
+    if dd.get("double_z", True):  # their default
+        raise ValueError("ddconfig.double_z is true (or not given): a VQModel has double_z: false")
+    if dd["out_ch"] != dd["in_channels"]:
+        raise ValueError(f"ddconfig: out_ch {dd['out_ch']} differs from in_channels {dd['in_channels']}; not supported")
+    if not dd.get("resamp_with_conv", True):
+        raise ValueError(
+            "ddconfig.resamp_with_conv is false: models with pooling instead of strided convolutions are not supported"
+        )
+    return TokenizerConfig(
+        codebook_size=params["n_embed"],
+        codebook_dim=params["embed_dim"],
+        autoencoder=AutoencoderConfig(
+            image_channels=dd["in_channels"],
+            resolution_px=dd["resolution"],
+            base_channels=dd["ch"],
+            channel_multipliers=tuple(dd["ch_mult"]),
+            num_res_blocks=dd["num_res_blocks"],
+            attention_resolutions=tuple(dd["attn_resolutions"]),
+            latent_channels=dd["z_channels"],
+            num_groups=NUM_GROUPS,
+            dropout=dd.get("dropout", 0.0),
+        ),
+        quantizer=VectorQuantizerConfig(
+            commitment_weight=params.get("beta", 0.25), beta_placement=beta_placement, l2_normalize=False
+        ),
+    )
+
+
+def ddconfig_of(state: Mapping[str, Tensor], *, resolution_px: int = 256) -> dict[str, Any]:
+    """Read a `VQModel`'s params off its tensors' shapes, where its YAML is lost.
+
+    Args:
+        state: their state dict; the meta device will do.
+        resolution_px: the training resolution, which no shape tells. It only names the levels with attention.
+    """
+    width = state["encoder.conv_in.weight"].shape[0]
+    firsts = _indexed(state, r"encoder\.down\.(\d+)\.block\.0\.conv1\.weight")
+    attention = _indexed(state, r"encoder\.down\.(\d+)\.attn\.0\.q\.weight")
+    blocks = _indexed(state, r"encoder\.down\.0\.block\.(\d+)\.conv1\.weight")
+    entries = state["quantize.embedding.weight"]
+    return {
+        "embed_dim": entries.shape[1],
+        "n_embed": entries.shape[0],
+        "ddconfig": {
+            "double_z": False,
+            "z_channels": state["encoder.conv_out.weight"].shape[0],
+            "resolution": resolution_px,
+            "in_channels": state["encoder.conv_in.weight"].shape[1],
+            "out_ch": state["decoder.conv_out.weight"].shape[0],
+            "ch": width,
+            "ch_mult": [firsts[level] // width for level in sorted(firsts)],
+            "num_res_blocks": len(blocks),
+            "attn_resolutions": [resolution_px >> level for level in sorted(attention)],
+        },
+    }
+
+
+def import_taming_tokenizer(state: Mapping[str, Tensor], config: TokenizerConfig) -> TamingTokenizer:
+    """Sort a `VQModel`'s tensors into ours; nothing is dropped without being named.
+
+    Args:
+        state: their state dict, with or without `loss.…` keys.
+        config: from `config_from_taming`.
+    """
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in Tokenizer(config).state_dict().items()}
+    ours: dict[str, dict[str, Tensor]] = {"tokenizer": {}, "discriminator": {}, "perceptual": {}}
+    used, left_over = [], []
+    for key, tensor in state.items():
+        name = our_key(key)
+        room, _, rest = (name or "").partition(".")
+        if room in ("discriminator", "perceptual"):
+            ours[room][rest] = tensor
+        elif name is not None and expected.get(name) == tensor.shape:
+            ours["tokenizer"][name] = tensor
+        else:
+            left_over.append(key)
+            continue
+        used.append(key)
+    missing = tuple(name for name in expected if name not in ours["tokenizer"])
+    return TamingTokenizer(
+        config, ours["tokenizer"], ours["discriminator"], ours["perceptual"], tuple(used), missing, tuple(left_over)
+    )
+
+
+def _indexed(state: Mapping[str, Tensor], pattern: str) -> dict[int, int]:
+    """The output widths of the tensors whose names match, by the number in the name."""
+    matches = ((re.fullmatch(pattern, name), tensor) for name, tensor in state.items())
+    return {int(match.group(1)): tensor.shape[0] for match, tensor in matches if match}

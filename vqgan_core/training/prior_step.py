@@ -1,0 +1,142 @@
+"""One training step of the prior: next-token likelihood with AdamW, and early stop on validation.
+
+Axes: B batch, N tokens.
+
+Source: arXiv 2012.09841 §3.2, eq. 10; optimiser as in the original (weight decay on matrices of linear layers only).
+Departures: the condition is hidden from some records, which makes classifier-free guidance possible (arXiv 2207.12598);
+warm-up, cosine and gradient clipping; the weights with the best validation likelihood are published, not the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from vqgan_core.config import TokenSpec, TrainPriorConfig
+from vqgan_core.prior import Prior, decay_groups
+from vqgan_core.training import streams
+from vqgan_core.training.loop import Batch
+from vqgan_core.training.optim import Optimized, require_finite
+from vqgan_core.training.pieces import pieces
+from vqgan_core.training.precision import autocast, prepare, resolve_device
+
+
+class PriorStep:
+    """Trains a prior on batches of `tokens` `B N` and, with classes, `labels` `B`.
+
+    Building one sets the process' threads, TF32 and determinism policy (`precision.prepare`).
+
+    Args:
+        config: recipe and execution.
+        spec: the tokens that are modelled.
+        device: where to compute; None asks the config.
+
+    Raises:
+        ValueError: a class condition without classes, or a device that is not there.
+    """
+
+    def __init__(self, config: TrainPriorConfig, spec: TokenSpec, device: torch.device | None = None) -> None:
+        training, execution = config.training, config.execution
+        self.config = config
+        self.device = resolve_device(execution.device) if device is None else device
+        prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
+        with streams.seeded(training.seed, "prior weights"):
+            self.prior = Prior(config.model(), spec).to(self.device)
+        self.prior.train()
+        self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
+        self._drops = streams.stream(training.seed, "condition dropout")
+        self._best_weights: dict[str, Tensor] | None = None
+        self._best_nll = math.inf
+        self._validations_since_best = 0
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether validation has not improved for `early_stop_validations` times."""
+        patience = self.config.training.early_stop_validations
+        return patience is not None and self._validations_since_best >= patience
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
+        """Forward, backward and optimiser step.
+
+        Raises:
+            NonFiniteError: loss or gradient norm is NaN or infinite; the weights were not touched.
+            ValueError: the batch does not divide into pieces, or is none of this prior's.
+        """
+        self._trained.zero_grad()
+        loss = self._accumulate_gradients(batch)
+        norm = self._trained.gradient_norm()
+        require_finite({"loss": loss, "gradient norm": norm})
+        rate = self._trained.update(step, norm)
+        return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Likelihood of the validation tokens in nats a token; keeps the weights if it is the best so far."""
+        self.prior.eval()
+        total, num_tokens = torch.zeros((), dtype=torch.float64), 0
+        for batch in batches:
+            (whole,) = pieces(batch, 1, self.device)
+            total = total + self._nll(whole, None).sum().double().cpu()
+            num_tokens += whole["tokens"].numel()
+        self.prior.train()
+        if not num_tokens:
+            raise ValueError("the validation set is empty: the prior needs held-out tokens to be measured on")
+        nll = float(total) / num_tokens
+        self._keep_if_best(nll)
+        return {"nll": nll, "best_nll": self._best_nll}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "prior": self._trained.state_dict(),
+            "drops": self._drops.get_state(),
+            "best_weights": self._best_weights,
+            "best_nll": self._best_nll,
+            "validations_since_best": self._validations_since_best,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._trained.load_state_dict(state["prior"])
+        self._drops.set_state(state["drops"])
+        self._best_weights = state["best_weights"]
+        self._best_nll = state["best_nll"]
+        self._validations_since_best = state["validations_since_best"]
+
+    def result_files(self) -> dict[str, bytes]:
+        """The prior with the best validated weights; before the first validation, with the present ones."""
+        if self._best_weights is None:
+            return self.prior.to_files()
+        with torch.device("meta"):
+            best = Prior(self.prior.config, self.prior.spec)
+        best.load_state_dict(self._best_weights, assign=True)
+        return best.to_files()
+
+    def _accumulate_gradients(self, batch: Batch) -> Tensor:
+        num_pieces = self.config.training.accumulate_batches
+        batch = {**batch, "hidden": self._draw_hidden(len(batch["tokens"]))}
+        losses = []
+        for piece in pieces(batch, num_pieces, self.device):
+            loss = self._nll(piece, piece["hidden"]).mean() / num_pieces
+            loss.backward()  # type: ignore[no-untyped-call]  # as in PyTorch's stubs
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _draw_hidden(self, batch_size: int) -> Bool[Tensor, " B"]:
+        # Drawn on the CPU for the whole batch: the same records whatever the device and the number of pieces.
+        return torch.rand(batch_size, generator=self._drops) < self.config.condition_dropout
+
+    def _nll(self, batch: Mapping[str, Tensor], hidden: Tensor | None) -> Tensor:
+        with autocast(self.device, self.config.training.precision):
+            return self.prior.nll(batch["tokens"], batch.get("labels"), hidden)
+
+    def _keep_if_best(self, nll: float) -> None:
+        self._validations_since_best += 1
+        if nll < self._best_nll:
+            self._best_nll, self._validations_since_best = nll, 0
+            self._best_weights = {name: value.cpu().clone() for name, value in self.prior.state_dict().items()}

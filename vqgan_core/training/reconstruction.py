@@ -1,0 +1,70 @@
+"""How well a tokenizer reconstructs a fixed set of images, and how much of its codebook it uses there.
+
+Axes: B batch, C channels, H×W image, K entries.
+
+Every image counts the same, whatever the batches' sizes. Sums stay on the device and are fetched once, at the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vqgan_core.quantizers import CodeUsage, code_histogram
+from vqgan_core.tokenizer import TokenizerOutput
+
+
+class ReconstructionTotals:
+    """Sums over a validation set.
+
+    Metrics: `l1` (mean absolute difference on [-1, 1]), `psnr` (mean of the images' decibels, clamped to the range
+    of images, peak 2), `quantizer` (its loss), `perceptual` (if there is a network), `usage` (fraction of the entries
+    that occur), `perplexity` and `dead_codes`.
+
+    Args:
+        codebook_size: K.
+        perceptual: the perceptual network, or None.
+        device: where the images are.
+    """
+
+    def __init__(self, codebook_size: int, perceptual: nn.Module | None, device: torch.device) -> None:
+        self._perceptual = perceptual
+        self._histogram = torch.zeros(codebook_size, dtype=torch.int64, device=device)
+        self._sums: dict[str, Tensor] = {}
+        self._num_images = 0
+
+    @torch.no_grad()
+    def add(self, images: Float[Tensor, "B C H W"], output: TokenizerOutput) -> None:
+        """Count a batch."""
+        reconstruction = output.reconstruction.float()
+        values = {
+            "l1": (images - reconstruction).abs().mean(dim=(1, 2, 3)),
+            "psnr": _psnr(images, reconstruction.clamp(-1, 1)),
+            "quantizer": output.loss.expand(len(images)),
+        }
+        if self._perceptual is not None:
+            values["perceptual"] = self._perceptual(images, reconstruction)
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value[0])) + value.sum()
+        self._histogram += code_histogram(output.indices, len(self._histogram))
+        self._num_images += len(images)
+
+    def metrics(self) -> dict[str, float]:
+        """The means.
+
+        Raises:
+            ValueError: there was no image.
+        """
+        if not self._num_images:
+            raise ValueError("the validation set is empty: a tokenizer needs held-out images to be measured on")
+        totals = torch.stack(list(self._sums.values())).tolist()
+        means = {name: total / self._num_images for name, total in zip(self._sums, totals, strict=True)}
+        usage = CodeUsage(self._histogram.cpu())
+        return {**means, "usage": usage.usage, "perplexity": usage.perplexity, "dead_codes": float(usage.num_dead)}
+
+
+def _psnr(images: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
+    # 10 log10(peak² / mse) with peak 2; the floor keeps a perfect image at a finite 126 dB.
+    mse = (images - reconstruction).square().mean(dim=(1, 2, 3)).clamp(min=1e-12)
+    return 10.0 * torch.log10(4.0 / mse)

@@ -1,0 +1,188 @@
+"""One training step of the tokenizer: autoencoder and discriminator in turn.
+
+Axes: B batch, C channels, D codebook width, H×W image, h×w grid, K entries.
+
+Source: arXiv 2012.09841 eq. 4 to 7. Departures from the original:
+
+- One pass through the autoencoder a step: the discriminator sees the reconstruction that the autoencoder's loss was
+  computed from, where the original decodes the batch again after the autoencoder's update.
+- Both gradients are there before either optimiser moves, so a NaN in one leaves both alone.
+- The discriminator's training may start before its influence (`discriminator_start_step`).
+- Gradient clipping, warm-up and cosine, bf16, dead-code restart and EMA of the weights: the original has none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import safetensors.torch
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
+from vqgan_core.losses import TokenizerLoss
+from vqgan_core.quantizers import DeadCodeRestart, RestartHook, follow_codebook, forget_moments
+from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
+from vqgan_core.training import streams
+from vqgan_core.training.ema import WeightsEma
+from vqgan_core.training.loop import Batch
+from vqgan_core.training.optim import Optimized, require_finite
+from vqgan_core.training.pieces import mean_logs, pieces
+from vqgan_core.training.precision import autocast, prepare, resolve_device
+from vqgan_core.training.reconstruction import ReconstructionTotals
+
+DISCRIMINATOR_FILE = "discriminator.safetensors"
+_MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
+
+
+class TokenizerStep:
+    """Trains a tokenizer on batches of `images` `B C H W` in [-1, 1].
+
+    Building one sets the process' threads, TF32 and determinism policy (`precision.prepare`).
+
+    Args:
+        config: recipe and execution.
+        device: where to compute; None asks the config.
+
+    Raises:
+        ValueError: perceptual weights or a device that are not there.
+    """
+
+    finished_early = False
+
+    def __init__(self, config: TrainTokenizerConfig, device: torch.device | None = None) -> None:
+        training, execution = config.training, config.execution
+        self.config = config
+        self.device = resolve_device(execution.device) if device is None else device
+        prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
+        with streams.seeded(training.seed, "tokenizer weights"):
+            self.tokenizer = Tokenizer(config.model()).to(self.device)
+        with streams.seeded(training.seed, "discriminator weights"):
+            self.loss = TokenizerLoss(config.loss, config.autoencoder.image_channels).to(self.device)
+        self.tokenizer.train()
+        self.loss.train()
+        self._autoencoder = Optimized(self.tokenizer, training)
+        self._discriminator = _discriminator(self.loss, config)
+        self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
+        after_steps = config.quantizer.restart_dead_codes_after_steps
+        self._restart = None if after_steps is None else DeadCodeRestart(self.tokenizer.quantizer, after_steps)
+        self._restart_draws = streams.stream(training.seed, "dead-code restart")
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
+        """One update of the autoencoder and, once it has started, one of the discriminator.
+
+        Raises:
+            NonFiniteError: a loss or gradient norm is NaN or infinite; no weight was touched.
+            ValueError: the batch does not divide into pieces, or is none of this tokenizer's.
+        """
+        discriminator = self._discriminator if self.loss.trains_discriminator(step) else None
+        self._autoencoder.zero_grad()
+        if discriminator is not None:
+            discriminator.zero_grad()
+        num_pieces = self.config.training.accumulate_batches
+        passes = [self._backward(piece["images"], step) for piece in pieces(batch, num_pieces, self.device)]
+        metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
+        metrics["gradient_norm"] = self._autoencoder.gradient_norm()
+        if discriminator is not None:
+            metrics["discriminator_gradient_norm"] = discriminator.gradient_norm()
+        require_finite({name.replace("_", " "): metrics[name] for name in _MUST_BE_FINITE if name in metrics})
+        rate = self._autoencoder.update(step, metrics["gradient_norm"])
+        if discriminator is not None:
+            discriminator.update(step, metrics["discriminator_gradient_norm"])
+        metrics |= self._follow_up([latents for _, latents, _ in passes], [indices for _, _, indices in passes])
+        return {**metrics, "learning_rate": rate}
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Reconstruction and codebook metrics of the weights that would be published (see `ReconstructionTotals`)."""
+        totals = ReconstructionTotals(self.tokenizer.codebook_size, self.loss.perceptual, self.device)
+        self.tokenizer.eval()
+        with self._published_weights():
+            for batch in batches:
+                (whole,) = pieces(batch, 1, self.device)
+                with autocast(self.device, self.config.training.precision):
+                    output = self.tokenizer(whole["images"])
+                totals.add(whole["images"], output)
+        self.tokenizer.train()
+        return totals.metrics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        return {**parts, "restart_draws": self._restart_draws.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self._restart_draws.set_state(state["restart_draws"])
+
+    def result_files(self) -> dict[str, bytes]:
+        """The tokenizer's files, with averaged weights if there are any; the discriminator apart, for fine-tuning."""
+        with self._published_weights():
+            files = self.tokenizer.to_files()
+        if self.loss.discriminator is not None:
+            weights = {name: value.cpu().contiguous() for name, value in self.loss.discriminator.state_dict().items()}
+            files[DISCRIMINATOR_FILE] = safetensors.torch.save(weights)
+        return files
+
+    def _backward(
+        self, images: Float[Tensor, "B C H W"], step: int
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "B D h w"], Int[Tensor, "B h w"]]:
+        """Add the gradients of one piece; returns scalars, latents and indices."""
+        num_pieces = self.config.training.accumulate_batches
+        precision = self.config.training.precision
+        with autocast(self.device, precision):
+            output: TokenizerOutput = self.tokenizer(images)
+            loss, logs = self.loss.autoencoder_loss(images, output, self.tokenizer.last_layer, step)
+        torch.autograd.backward(loss / num_pieces)
+        if self.loss.trains_discriminator(step):
+            with autocast(self.device, precision):
+                loss, more = self.loss.discriminator_loss(images, output.reconstruction.detach(), step)
+            torch.autograd.backward(loss / num_pieces)
+            logs |= more
+        return logs, output.latents.detach(), output.indices
+
+    @torch.no_grad()
+    def _follow_up(self, latents: Sequence[Tensor], indices: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What follows an optimiser step: restart of dead codes, moving average, usage of the codebook."""
+        chosen = torch.zeros(self.tokenizer.codebook_size, device=self.device)
+        for piece in indices:
+            chosen[piece.flatten()] = 1.0
+        metrics = {"usage": chosen.mean()}
+        if self._restart is not None:
+            for piece in indices:
+                self._restart.observe(piece)
+            metrics["restarted_codes"] = self._restart.step(
+                torch.cat(list(latents)), self._restart_draws, self._hooks()
+            )
+        if self._ema is not None:
+            self._ema.update()
+        return metrics
+
+    def _hooks(self) -> list[RestartHook]:
+        codebook = self.tokenizer.quantizer.codebook
+        hooks = [forget_moments(self._autoencoder.optimizer, codebook)]
+        return hooks if self._ema is None else [*hooks, follow_codebook(self._ema.shadow(codebook))]
+
+    def _published_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._ema is None else self._ema.applied()
+
+    def _stateful(self) -> dict[str, Any]:
+        parts = {
+            "autoencoder": self._autoencoder,
+            "discriminator": self._discriminator,
+            "ema": self._ema,
+            "restart": self._restart,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def _discriminator(loss: TokenizerLoss, config: TrainTokenizerConfig) -> Optimized | None:
+    gan = config.loss.adversarial
+    if loss.discriminator is None or not isinstance(gan, PatchGanConfig):
+        return None
+    return Optimized(loss.discriminator, config.training, peak=gan.learning_rate)
