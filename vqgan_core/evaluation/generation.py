@@ -1,0 +1,109 @@
+"""How good samples are, seen through the domain classifier: FD-domain, precision, recall, and whether classes fit.
+
+Axes: `n images, D feature width`.
+
+Every distance between sets is printed with its floor: the same distance between two real sets of the same two sizes.
+To have one, the real images are split by a seeded shuffle into a reference and, disjoint from it, a stand-in for the
+samples; samples and stand-in are then both compared with that reference, with equally many images each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vqgan_core.evaluation.classifier import DomainClassifier
+from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
+from vqgan_core.evaluation.metric import Metric
+from vqgan_core.evaluation.precision_recall import precision_recall
+
+__all__ = ["accuracy_metrics", "domain_metrics"]
+
+_BLIND = "features of a classifier of the corpus' classes: sees layout, colour and missing classes, not texture"
+
+
+def domain_metrics(
+    classifier: DomainClassifier,
+    real: Float[Tensor, "R D"],
+    samples: Float[Tensor, "S D"],
+    *,
+    reference: str,
+    num_neighbours: int,
+    seed: int,
+) -> list[Metric]:
+    """FD-domain, precision and recall of samples, each with its real-vs-real floor.
+
+    Args:
+        classifier: the extractor that made both feature sets.
+        real: features of real images; at most half of them become the stand-in that the floor is measured on.
+        samples: features of samples; the first so many as the stand-in has are judged.
+        reference: name of the real images, with the fingerprint of their artifact.
+        num_neighbours: k of precision and recall.
+        seed: seed of the split of the real images.
+
+    Raises:
+        ValueError: too few images for k neighbours, or for a covariance.
+    """
+    count = min(len(samples), len(real) // 2)
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
+    stand_in, rest = real.cpu()[order[:count]], real.cpu()[order[count:]]
+    judged = samples.cpu()[:count]
+    value, floor = _compared(judged, rest, num_neighbours), _compared(stand_in, rest, num_neighbours)
+    common = _protocol(classifier, count) | {"reference": reference, "n_reference": len(rest)}
+    k = f"k = {num_neighbours}, border included"
+    return [
+        Metric(name="FD-domain", value=value[0], floor=floor[0], higher_is_better=False, note=_BLIND, **common),
+        Metric(name="precision", value=value[1], floor=floor[1], higher_is_better=True, note=k, **common),
+        Metric(name="recall", value=value[2], floor=floor[2], higher_is_better=True, note=k, **common),
+    ]
+
+
+def accuracy_metrics(
+    classifier: DomainClassifier,
+    *,
+    held_out: tuple[Float[Tensor, "R C H W"], Int[Tensor, " R"]],
+    samples: tuple[Float[Tensor, "S C H W"], Int[Tensor, " S"]],
+    reference: str,
+) -> list[Metric]:
+    """Share of held-out real images, and of samples, that the classifier takes for the class they should be.
+
+    The first says how far the second can be trusted: samples that do much better than real images are caricatures.
+    """
+    real_images, real_labels = held_out
+    sampled_images, asked_labels = samples
+    real = Metric(
+        name="classifier accuracy, real images",
+        value=classifier.accuracy(real_images, real_labels),
+        higher_is_better=True,
+        reference=reference,
+        note="images that its training did not see",
+        **_protocol(classifier, len(real_images)),
+    )
+    asked = Metric(
+        name="classifier accuracy, samples",
+        value=classifier.accuracy(sampled_images, asked_labels),
+        higher_is_better=True,
+        reference="the classes that were asked for",
+        **_protocol(classifier, len(sampled_images)),
+    )
+    return [real, asked]
+
+
+def _compared(judged: Tensor, reference: Tensor, num_neighbours: int) -> tuple[float, float, float]:
+    distance = frechet_distance(GaussianStatistics.of(judged), GaussianStatistics.of(reference))
+    shares = precision_recall(reference, judged, num_neighbours=num_neighbours)
+    return distance, shares.precision, shares.recall
+
+
+def _protocol(classifier: DomainClassifier, count: int) -> dict[str, Any]:
+    return {
+        "n": count,
+        "extractor": classifier.name,
+        "extractor_sha256": classifier.sha256,
+        "resize": classifier.resize,
+        "value_range": "[-1, 1]",
+        "library": f"torch {torch.__version__}",
+    }
