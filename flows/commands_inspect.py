@@ -13,7 +13,7 @@ from rich.table import Table
 
 from datasets.config import StoreConfig
 from datasets.store import Manifest, Store
-from datasets.store.lineage import ancestors
+from datasets.store.lineage import ancestors, find_artifact
 from vqgan_core.config import ConfigError
 
 KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
@@ -42,7 +42,7 @@ def ls(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     """`tessera show FINGERPRINT`: recipe, summary and lineage of an artifact."""
     store = _store(options)
-    artifact = store.find_artifact(options.fingerprint)
+    artifact = find_artifact(store, options.fingerprint)
     lineage = [_entry(store, manifest) for manifest in ancestors(store, artifact.manifest)]
     if options.json:
         _print_json(artifact.manifest.model_dump(mode="json") | {"uri": artifact.ref.uri, "lineage": lineage})
@@ -61,7 +61,7 @@ def show(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """`tessera verify [FINGERPRINT]`: re-hash one artifact or all; status 1 if anything differs."""
     store = _store(options)
-    chosen = [store.find_artifact(options.fingerprint).manifest] if options.fingerprint else store.artifacts()
+    chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
     found = {manifest.fingerprint: store.verify(manifest) for manifest in chosen}
     if options.json:
         _print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
@@ -98,7 +98,7 @@ def _entry(store: Store, manifest: Manifest) -> dict[str, Any]:
         "kind": manifest.kind,
         "fingerprint": manifest.fingerprint,
         "digest": manifest.digest,
-        "uri": store.url_of(manifest.kind, manifest.fingerprint),
+        "uri": store.storage.url(manifest.folder),
         "created": manifest.created,
         "summary": manifest.summary,
     }

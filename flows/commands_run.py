@@ -76,15 +76,14 @@ def _run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> 
         _print_json({"result": result, "stages": rows})
         return 0
     _print_summary(config.name, rows)
-    report = store.url_of(result["kind"], result["fingerprint"], "report.html")
     if result["kind"] == "evaluation":
-        sys.stdout.write(f"report: {report}\n")
+        sys.stdout.write(f"report: {result['uri']}/report.html\n")
     return 0
 
 
 def _row(stage: str, state: str, manifest: Manifest) -> dict[str, Any]:
     headline = manifest.summary.get("headline", "")
-    seconds = manifest.cost.get("seconds", 0.0)
+    seconds = manifest.cost.seconds
     return {
         "stage": stage,
         "state": state,

@@ -14,6 +14,7 @@ from pydantic import Field
 from flows.form import config_of
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
+from tasks.subjects import Subjects
 
 
 @flow(name="end-to-end", flow_run_name="end to end · {preset}", persist_result=True, result_serializer="json")
@@ -64,6 +65,6 @@ def end_to_end(  # noqa: PLR0913 - a flow's parameters are the form that people 
     tokens = run(encode.request(config.encode, corpus, tokenizer))
     prior = run(train_prior.request(config.prior, tokens))
     samples = run(sample.request(config.sample, prior, tokenizer))
-    subjects = evaluate.Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
+    subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))
     return evaluation.ref.model_dump(mode="json")

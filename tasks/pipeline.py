@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from datasets.store import Artifact, Store, StoreError
+from datasets.store.lineage import find_artifact
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
 from tasks.stage import Request, Stage
+from tasks.subjects import Subjects
 
 
 class NotPublished(StoreError):
@@ -63,7 +65,7 @@ class Pipeline:
             NotPublished: it is not there yet; says which command makes it.
         """
         if name := self._given.get(kind):
-            return self.store.find_artifact(name, kind)
+            return find_artifact(self.store, name, kind)
         step = next(step for step in STEPS.values() if step.stage.kind == kind)
         request = step.request(self)
         found = self.store.lookup(kind, request.fingerprint)
@@ -103,7 +105,7 @@ STEPS: Mapping[str, Step] = {
         Step(
             evaluate.STAGE,
             ("corpus", "tokenizer", "tokens", "prior", "samples"),
-            lambda p: evaluate.request(p.config.evaluate, evaluate.Subjects.of(p.artifact), p.config.name),
+            lambda p: evaluate.request(p.config.evaluate, Subjects.of(p.artifact), p.config.name),
         ),
     )
 }

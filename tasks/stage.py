@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets.store import Artifact, ArtifactRef, Draft, InputRef, Lease, Part, Store, Workspace, fingerprint
+from datasets.store import Artifact, ArtifactRef, Cost, Draft, InputRef, Lease, Part, Store, Workspace, fingerprint
 from tasks.progress import Quiet, Reporter
 
 
@@ -79,16 +79,14 @@ def execute(request: Request, store: Store, reporter: Reporter | None = None) ->
         workspace = store.workspace(kind, name)
         started = time.monotonic()
         product = request.build(Work(store, workspace, lease, reporter or Quiet()))
-        lease.check()
-        ref = store.publish(_draft(request, product, time.monotonic() - started))
+        ref = store.publish(_draft(request, product, time.monotonic() - started), lease)
         workspace.clear()
         return ref
 
 
 def input_of(artifact: Artifact | ArtifactRef) -> InputRef:
     """An artifact as an input of the next stage: keyed by digest, since training is not bit-equal on every machine."""
-    ref = artifact.ref if isinstance(artifact, Artifact) else artifact
-    return InputRef(kind=ref.kind, fingerprint=ref.fingerprint, digest=ref.digest)
+    return (artifact.ref if isinstance(artifact, Artifact) else artifact).as_input()
 
 
 def _draft(request: Request, product: Product, seconds: float) -> Draft:
@@ -98,12 +96,12 @@ def _draft(request: Request, product: Product, seconds: float) -> Draft:
         fingerprint=request.fingerprint,
         stage=request.stage.name,
         stage_version=request.stage.version,
-        recipe=dict(request.recipe),
-        inputs=list(request.inputs),
-        files=dict(product.files),
-        parts=list(product.parts),
-        views=dict(product.views),
-        summary=dict(product.summary),
+        recipe=request.recipe,
+        inputs=request.inputs,
+        files=product.files,
+        parts=product.parts,
+        views=product.views,
+        summary=product.summary,
         device=product.device,
-        cost={"seconds": round(seconds, 3), "device_seconds": round(on_device, 3)},
+        cost=Cost(seconds=round(seconds, 3), device_seconds=round(on_device, 3)),
     )

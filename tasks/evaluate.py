@@ -1,0 +1,61 @@
+"""Stage evaluate: everything that was made → metrics, each with what it depends on, and one page to look at.
+
+The unit that survives a kill is one group of metrics: reconstruction, likelihood, the domain classifier, samples.
+report.html holds times and costs, so it is a view: it is checked like a file but is not part of the digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tasks.evaluation_page import page
+from tasks.evaluation_units import UNITS, Bench
+from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.subjects import Subjects
+from vqgan_core.config import EvaluateConfig, canonical_json
+from vqgan_core.evaluation import Metric
+from vqgan_core.training import prepare, resolve_device
+
+STAGE = Stage("evaluate", "1", "evaluation")
+
+
+def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:
+    """Ask for the evaluation of a pipeline's artifacts; `name` is only a title."""
+    inputs = tuple(map(input_of, subjects.in_order()))
+    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate")
+
+
+def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) -> Product:
+    device = resolve_device(config.execution.device)
+    prepare(device, num_threads=config.execution.num_threads)
+    bench = Bench(config, subjects, device)
+    results: dict[str, Any] = {}
+    with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
+        for done, (title, measure) in enumerate(UNITS.items(), start=1):
+            results[title] = _once(work, f"{title}.json", partial(measure, bench, work))
+            bar.update(done)
+    metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
+    files = {"metrics.json": canonical_json([metric.model_dump(mode="json") for metric in metrics])}
+    files |= {path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))}
+    html = page(bench, metrics, name)
+    return Product(files=files, views={"report.html": html.encode()}, summary=_summary(metrics), device=str(device))
+
+
+def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Mapping[str, Any]:
+    """A group's result from a dead run, or measured now and kept."""
+    if (data := work.workspace.get(name)) is None:
+        work.lease.check()
+        data = canonical_json({"metrics": [metric.model_dump(mode="json") for metric in measure()]})
+        work.workspace.put(name, data)
+    result: Mapping[str, Any] = json.loads(data)
+    return result
+
+
+def _summary(metrics: Sequence[Metric]) -> dict[str, Any]:
+    values = {metric.name: metric.value for metric in metrics}
+    shown = (("PSNR", "{:.1f} dB"), ("codebook usage", "usage {:.0%}"), ("classifier accuracy, samples", "samples {:.0%}"))
+    headline = ", ".join(text.format(values[name]) for name, text in shown if name in values)
+    return {"headline": headline, "metrics": values}

@@ -1,0 +1,97 @@
+"""From an evaluation's artifacts and metrics to the report's page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datasets.store import Artifact
+from tasks.evaluation_units import Bench
+from tasks.report import CodeUse, Curves, KeyNumber, Likelihood, ReportInputs, SampleRow, curves_from_history, render
+from tasks.sample import read_samples, to_pixels
+from vqgan_core.evaluation import Metric
+
+SAMPLES_A_CLASS = 10
+KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
+    "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of held-out images"),
+    "codebook usage": ("Codebook", "{:.0%}", "entries in use on held-out images"),
+    "prior NLL": ("Prior", "{:.3f}", "nats a token on held-out images"),
+    "classifier accuracy, samples": ("Samples", "{:.0%}", "read as the class that was asked for"),
+}
+
+
+def page(bench: Bench, metrics: Sequence[Metric], name: str) -> str:
+    """The report as one HTML file."""
+    values = {metric.name: metric.value for metric in metrics}
+    originals, reconstructions = _pictures(bench)
+    inputs = ReportInputs(
+        name=name,
+        sentence=_sentence(bench),
+        key_numbers=[
+            KeyNumber(label, text.format(values[key]), hint)
+            for key, (label, text, hint) in KEY_NUMBERS.items()
+            if key in values
+        ],
+        originals=originals,
+        reconstructions=reconstructions,
+        samples=_sample_rows(bench),
+        curves=_curves(bench),
+        code_use=CodeUse(
+            bench.tokens.histogram("train"), usage=bench.tokens.usage("train").usage,
+            perplexity=bench.tokens.usage("train").perplexity, over="all training images",
+        ),
+        likelihood=Likelihood(
+            prior=values["prior NLL"], unigram=values["unigram NLL"], codebook_size=bench.tokenizer.codebook_size,
+            bits_per_dimension=values["prior bits/dim"],
+        ),
+        metrics=[metric.model_dump(mode="json") for metric in metrics],
+        manifests=[artifact.manifest.model_dump(mode="json") for artifact in bench.subjects.in_order()],
+        recipe={artifact.manifest.stage: artifact.manifest.recipe for artifact in bench.subjects.in_order()},
+    )  # fmt: skip
+    return render(inputs)
+
+
+def _sentence(bench: Bench) -> str:
+    corpus, spec = bench.corpus, bench.prior.spec
+    return (
+        f"{sum(corpus.splits.values()):,} images in {corpus.num_classes or 'no'} classes, as grids of "
+        f"{spec.height}×{spec.width} tokens out of {spec.codebook_size:,}, and a transformer that draws new ones."
+    )
+
+
+@torch.no_grad()
+def _pictures(bench: Bench) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+    images = next(iter(bench.images()))["images"][: bench.config.num_pictures]
+    return to_pixels(images), to_pixels(bench.tokenizer(images.to(bench.device)).reconstruction)
+
+
+def _sample_rows(bench: Bench) -> list[SampleRow]:
+    rows: dict[int | None, list[NDArray[np.uint8]]] = {}
+    for pixels, label in read_samples(bench.subjects.samples):
+        if len(rows.setdefault(label, [])) < SAMPLES_A_CLASS:
+            rows[label].append(pixels)
+    names = bench.prior.spec.class_names
+    return [SampleRow("samples" if label is None else names[label], pictures) for label, pictures in rows.items()]
+
+
+def _curves(bench: Bench) -> list[Curves]:
+    tokenizer, prior = _history(bench.subjects.tokenizer), _history(bench.subjects.prior)
+    return [
+        curves_from_history(
+            tokenizer, {"training": "train/pixel", "validation": "val/pixel"}, title="Tokenizer: pixel loss", unit=""
+        ),
+        curves_from_history(tokenizer, {"validation": "val/psnr"}, title="Tokenizer: PSNR", unit="dB"),
+        curves_from_history(tokenizer, {"validation usage": "val/usage"}, title="Tokenizer: codebook usage", unit=""),
+        curves_from_history(
+            prior, {"training": "train/loss", "validation": "val/nll"}, title="Prior: NLL", unit="nats/token"
+        ),
+    ]
+
+
+def _history(artifact: Artifact) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in artifact.read("curves.jsonl").splitlines()]

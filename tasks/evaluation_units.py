@@ -1,0 +1,214 @@
+"""The groups of metrics of the evaluate stage, each computed on its own from published artifacts.
+
+Axes: B batch, N tokens, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.corpus import Corpus
+from datasets.store import Artifact
+from datasets.tokens import TokenDataset
+from tasks.sample import read_samples
+from tasks.stage import Work
+from tasks.subjects import Subjects
+from vqgan_core.config import EvaluateConfig
+from vqgan_core.evaluation import (
+    ClassifierSpec,
+    DomainClassifier,
+    Metric,
+    accuracy_metrics,
+    bits_per_dimension,
+    domain_metrics,
+    reconstruction_metrics,
+    unigram_nll,
+)
+from vqgan_core.losses import build_perceptual
+from vqgan_core.prior import Prior
+from vqgan_core.quantizers import CodeUsage, code_histogram
+from vqgan_core.tokenizer import Tokenizer
+
+MODEL_FILES = ("config.json", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The artifacts under evaluation, opened when first needed."""
+
+    config: EvaluateConfig
+    subjects: Subjects
+    device: torch.device
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The images."""
+        return Corpus.open(self.subjects.corpus)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, ready to encode."""
+        return Tokenizer.from_files(_files(self.subjects.tokenizer)).to(self.device).eval()
+
+    @cached_property
+    def prior(self) -> Prior:
+        """The prior, ready to score."""
+        return Prior.from_files(_files(self.subjects.prior)).to(self.device).eval()
+
+    @cached_property
+    def tokens(self) -> TokenDataset:
+        """The token dataset."""
+        return TokenDataset.open(self.subjects.tokens)
+
+    @cached_property
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """All samples, B C H W in [-1, 1], and their classes (-1: none)."""
+        pairs = list(read_samples(self.subjects.samples))
+        pixels = np.stack([np.atleast_3d(image) for image, _ in pairs])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        return images.contiguous(), torch.tensor([-1 if label is None else label for _, label in pairs])
+
+    @property
+    def size_px(self) -> int:
+        """Height and width at which images are judged: what the tokenizer was trained at."""
+        return self.tokenizer.config.autoencoder.resolution_px
+
+    @property
+    def split(self) -> str:
+        """Where images are judged: the validation split, or the training split of a corpus without one."""
+        return "val" if self.corpus.num_records("val") else "train"
+
+    @property
+    def reference(self) -> str:
+        """Name of the judged images in a metric."""
+        return f"{self.split} split of corpus {self.subjects.corpus.manifest.fingerprint[:12]}"
+
+    def images(self) -> Iterator[Mapping[str, Tensor]]:
+        """The judged images, centre-cropped, in key order."""
+        size, limit = self.config.execution.batch_size, self.config.num_images
+        return iter(self.corpus.sequential(self.split, size, size_px=self.size_px, limit=limit))
+
+
+def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
+    """L1, PSNR, SSIM and, with weights, LPIPS of reconstructions; usage of the codebook."""
+    histogram = torch.zeros(bench.tokenizer.codebook_size, dtype=torch.int64)
+    lpips = None if bench.config.lpips is None else build_perceptual(bench.config.lpips)
+    distances: list[Tensor] = []
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in bench.images():
+            images = batch["images"].to(bench.device)
+            output = bench.tokenizer(images)
+            histogram.add_(code_histogram(output.indices, bench.tokenizer.codebook_size).cpu())
+            if lpips is not None:
+                distances.append(lpips.to(bench.device)(images, output.reconstruction).flatten().cpu())
+            yield images, output.reconstruction
+
+    with torch.no_grad():
+        metrics = reconstruction_metrics(pairs(), reference=bench.reference)
+    count = metrics[0].n
+    if lpips is not None:
+        assert bench.config.lpips is not None
+        metrics.append(
+            Metric(
+                name=f"LPIPS-{bench.config.lpips.net}", value=torch.cat(distances).double().mean().item(), n=count,
+                higher_is_better=False, reference=bench.reference, extractor=f"lpips 0.1 {bench.config.lpips.net}",
+                extractor_sha256=lpips.weights_sha256, value_range="[-1, 1]",
+            )
+        )  # fmt: skip
+    usage = CodeUsage(histogram)
+    common = {"n": count, "higher_is_better": True, "reference": bench.reference}
+    return [
+        *metrics,
+        Metric(name="codebook usage", value=usage.usage, note="share of entries that occur at all", **common),
+        Metric(name="codebook perplexity", value=usage.perplexity, **common),
+    ]
+
+
+def likelihood(bench: Bench, _work: Work) -> list[Metric]:
+    """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens."""
+    tokens, spec = bench.tokens, bench.prior.spec
+    split = "val" if tokens.num_records("val") else "train"
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in tokens.sequential(split, bench.config.execution.batch_size):
+            rows = batch["tokens"].to(bench.device)
+            labels = batch["labels"].to(bench.device) if bench.prior.is_conditional else None
+            total += bench.prior.nll(rows, labels).double().sum().item()
+            count += rows.numel()
+    nats = total / count
+    autoencoder = bench.tokenizer.config.autoencoder
+    values = autoencoder.image_channels * spec.num_tokens * bench.tokenizer.factor**2
+    bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
+    unigram = unigram_nll(_all_tokens(tokens, "train"), _all_tokens(tokens, split), spec.codebook_size)
+    reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
+    common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
+    return [
+        Metric(name="prior NLL", value=nats, unit="nats/token", **common),
+        Metric(name="prior bits/dim", value=bits, unit="bits/dim", note="of the tokens, spread over pixels", **common),
+        Metric(name="unigram NLL", value=unigram, unit="nats/token", note="per-position frequencies", **common),
+    ]
+
+
+def classifier(bench: Bench, work: Work) -> list[Metric]:
+    """Train the domain classifier on the corpus' labels and keep it for the samples; it has no metric of its own."""
+    if bench.corpus.num_classes < 2:
+        return []
+    config = bench.config.classifier
+    spec = ClassifierSpec(
+        classifier=config,
+        image_channels=bench.corpus.channels,
+        class_names=bench.corpus.class_names,
+        seed=bench.config.seed,
+    )
+    batches = bench.corpus.batches("train", config.batch_size, seed=bench.config.seed, size_px=bench.size_px)
+    with work.reporter.bar("classifier", config.num_steps, "steps") as bar:
+        trained = DomainClassifier.train(
+            batches(0), spec, device=bench.device, report=lambda step, loss: bar.update(step, {"loss": loss})
+        )
+    for name, data in trained.to_files().items():
+        work.workspace.put(name, data)
+    return []
+
+
+def generation(bench: Bench, work: Work) -> list[Metric]:
+    """FD-domain, precision, recall of samples, and whether the classifier reads the class that was asked for."""
+    weights = {name: work.workspace.get(name) for name in ("classifier.json", "classifier.safetensors")}
+    if any(data is None for data in weights.values()):
+        return []
+    judge = DomainClassifier.from_files({name: data for name, data in weights.items() if data}).to(bench.device)
+    images, labels = bench.samples
+    held_out = [(batch["images"], batch["labels"]) for batch in bench.images()]
+    real, real_labels = (torch.cat(column) for column in zip(*held_out, strict=True))
+    found: list[Metric] = []
+    if min(len(images), len(real) // 2) > bench.config.num_neighbours:
+        found += domain_metrics(
+            judge, judge.features(real), judge.features(images), reference=bench.reference,
+            num_neighbours=bench.config.num_neighbours, seed=bench.config.seed,
+        )  # fmt: skip
+    if bool((labels >= 0).all()):
+        found += accuracy_metrics(judge, held_out=(real, real_labels), samples=(images, labels), reference=bench.reference)
+    return found
+
+
+#: Name → measurement, in the order in which they need each other.
+UNITS: Mapping[str, Callable[[Bench, Work], list[Metric]]] = {
+    "reconstruction": reconstruction,
+    "likelihood": likelihood,
+    "classifier": classifier,
+    "generation": generation,
+}
+
+
+def _files(artifact: Artifact) -> dict[str, bytes]:
+    return {name: artifact.read(name) for name in MODEL_FILES}
+
+
+def _all_tokens(tokens: TokenDataset, split: str) -> Tensor:
+    return torch.cat([batch["tokens"] for batch in tokens.sequential(split, 4096)])

@@ -1,0 +1,65 @@
+"""Stage train_prior: token dataset → prior (weights, config, curves). No image is read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from datasets.store import Artifact
+from datasets.tokens import TokenDataset
+from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.training import run_training
+from vqgan_core.config import TokenSpec, TrainPriorConfig
+from vqgan_core.training import PriorStep, history_bytes, prepare, resolve_device
+
+STAGE = Stage("train_prior", "1", "prior")
+
+
+def request(config: TrainPriorConfig, tokens: Artifact) -> Request:
+    """Ask for a prior trained on a token dataset."""
+    label = f"train prior · {config.num_layers} layers · width {config.width}"
+    return Request(STAGE, config.recipe(), (input_of(tokens),), partial(_build, config, tokens), label)
+
+
+def spec_of(tokens: TokenDataset) -> TokenSpec:
+    """What the prior has to know of the tokens."""
+    spec = tokens.spec
+    return TokenSpec(
+        codebook_size=spec.codebook_size,
+        height=spec.height,
+        width=spec.width,
+        num_classes=len(tokens.class_names),
+        class_names=tokens.class_names,
+        tokenizer=spec.tokenizer_digest,
+    )
+
+
+def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
+    training, execution = config.training, config.execution
+    device = resolve_device(execution.device)
+    prepare(device, precision=training.precision, num_threads=execution.num_threads)
+    tokens = TokenDataset.open(artifact)
+    spec = spec_of(tokens)
+    step = PriorStep(config, spec, device=device)
+    result = run_training(
+        step,
+        tokens.batches("train", training.batch_size, seed=training.seed),
+        partial(tokens.sequential, "val", training.batch_size, limit=training.num_validation_records),
+        config=training,
+        execution=execution,
+        work=work,
+        label="train prior",
+    )
+    files = {**step.result_files(), "curves.jsonl": history_bytes(result.history)}
+    return Product(files=files, summary=_summary(result.history, step), device=str(device))
+
+
+def _summary(history: list[dict[str, float | int | None]], step: PriorStep) -> dict[str, Any]:
+    scores = [float(row["val/nll"]) for row in history if row.get("val/nll") is not None]  # type: ignore[arg-type]  # None is filtered out
+    summary: dict[str, Any] = {"steps": history[-1]["step"] if history else 0}
+    summary["num_parameters"] = sum(parameter.numel() for parameter in step.prior.parameters())
+    headline = f"{summary['num_parameters'] / 1e6:.1f} M parameters"
+    if scores:
+        summary["best_validation_nll"] = min(scores)
+        headline += f", {min(scores):.3f} nats/token"
+    return {"headline": headline, **summary}
