@@ -24,6 +24,7 @@ __all__ = ["Part", "put_new", "read_part", "write_part"]
 
 _LOG = logging.getLogger(__name__)
 _OTHER_WRITER_SECONDS = 20.0
+_LARGE_BYTES = 64 << 20
 
 
 class Part(Config):
@@ -89,10 +90,11 @@ def put_new(storage: Storage, path: str, data: bytes, *, replace: bool) -> bool:
     Returns:
         Whether these bytes are at `path` now.
     """
-    if not data:
+    # Creating is one PUT. What is empty or large is written the ordinary way if nothing is there.
+    if not 0 < len(data) <= _LARGE_BYTES and storage.size(path) is None:
         storage.write(path, data)
         return True
-    if storage.create(path, data) or _holds(storage, path, data):
+    if (0 < len(data) <= _LARGE_BYTES and storage.create(path, data)) or _holds(storage, path, data):
         return True
     if replace:
         storage.write(path, data)

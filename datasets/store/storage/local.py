@@ -69,16 +69,21 @@ class LocalBackend:
         return status.st_size if not (self._root / path).is_dir() else None
 
     def entries(self, prefix: str) -> list[Entry]:
-        """Walk a folder; files that vanish meanwhile are left out."""
-        start = self._root / prefix
-        found = []
-        for folder, _, names in os.walk(start, onerror=_unless_missing, followlinks=True):
+        """Walk a folder, through links but not in circles; files that vanish meanwhile are left out."""
+        found: list[Entry] = []
+        seen: set[Path] = set()
+        for folder, subfolders, names in os.walk(self._root / prefix, onerror=_unless_missing, followlinks=True):
+            here = Path(folder)
+            if here.resolve() in seen:
+                subfolders.clear()
+                continue
+            seen.add(here.resolve())
             for name in names:
-                file = Path(folder, name)
                 with contextlib.suppress(FileNotFoundError):
-                    status = file.stat()
-                    path = file.relative_to(self._root).as_posix()
-                    found.append(Entry(path, status.st_size, status.st_mtime))
+                    status = (here / name).stat()
+                    found.append(
+                        Entry((here / name).relative_to(self._root).as_posix(), status.st_size, status.st_mtime)
+                    )
         return found
 
     def folders(self, prefix: str) -> list[str]:

@@ -57,7 +57,7 @@ class MemoryBackend:
         """List all objects below a folder."""
         with _LOCK:
             found = self._fs.find(self._absolute(prefix), detail=True)
-            skip = len(self._absolute("")) + 1
+            skip = len(self._absolute("").rstrip("/")) + 1
             return [
                 Entry(name[skip:], info["size"], self._fs.modified(name).timestamp()) for name, info in found.items()
             ]
