@@ -24,17 +24,17 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-__all__ = ["WINDOW", "Order", "Position", "hash_words", "permutation", "random_words"]
+__all__ = ["WINDOW", "Order", "Position", "hash_words", "permutation", "random_words", "record_words"]
 
 WINDOW = 16
 """Units that are shuffled together. Part of the numbers: changing it changes every training run."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_UNITS, _RECORDS = 1, 2  # the streams of an epoch
+_UNITS, _RECORDS, _AUGMENT = 1, 2, 3  # the streams of an epoch
 
 
-def hash_words(words: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
+def hash_words(words: UInt64[np.ndarray, "*N"]) -> UInt64[np.ndarray, "*N"]:
     """Splitmix64 of each word: a bijection whose output bits look independent."""
     mixed = words + np.uint64(_GOLDEN)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -53,6 +53,18 @@ def random_words(count: int, *stream: int) -> UInt64[np.ndarray, " count"]:
 def permutation(count: int, *stream: int) -> Int64[np.ndarray, " count"]:
     """A permutation of range(count), by sorting random words; a tie (1 in 2^64) keeps its order."""
     return np.argsort(random_words(count, *stream), kind="stable").astype(np.int64)
+
+
+def record_words(
+    count: int, seed: int, epochs: Int64[np.ndarray, " B"], keys: UInt64[np.ndarray, " B"]
+) -> UInt64[np.ndarray, "B count"]:
+    """`count` random words for each record in each epoch: what its augmentation and view are drawn from.
+
+    A record is named by its key, not by its number, so its stream stays when the corpus grows.
+    """
+    state = random_words(1, seed, _AUGMENT)
+    state = hash_words(hash_words(state ^ epochs.astype(np.uint64)) ^ keys)
+    return hash_words(state[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN))
 
 
 @dataclass(frozen=True, slots=True)
