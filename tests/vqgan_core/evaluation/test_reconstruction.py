@@ -16,7 +16,7 @@ from vqgan_core.evaluation import l1, psnr, reconstruction_metrics, ssim
 def blurred(images: Tensor) -> Tensor:
     """A bad reconstruction: four times smaller and back."""
     small = interpolate(images, scale_factor=0.25, mode="bilinear", antialias=True)
-    return interpolate(small, size=images.shape[-2:], mode="bilinear")
+    return interpolate(small, size=images.shape[-2:], mode="bilinear").clamp(-1, 1)
 
 
 def on_unit(images: Tensor) -> NDArray[np.float64]:

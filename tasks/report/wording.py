@@ -1,0 +1,76 @@
+"""How numbers, sizes, durations and protocols are written for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+__all__ = ["byte_size", "depends_on", "duration", "number", "without_secrets"]
+
+T = TypeVar("T")
+
+_USER_INFO = re.compile(r"://[^/@\s]*@")
+_SHORT = 8
+
+
+def number(value: float) -> str:
+    """Four significant digits, thousands grouped; whole numbers whole."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in at most two units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def byte_size(count: int) -> str:
+    """A size in the largest decimal unit that leaves a number above one."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def depends_on(metric: Mapping[str, Any]) -> list[str]:
+    """What a metric's value would change with, one phrase each."""
+    reference = metric.get("reference", "")
+    if reference and metric.get("n_reference"):
+        reference += f" (n = {metric['n_reference']:,})"
+    extractor = metric.get("extractor", "")
+    if extractor:
+        extractor += f"@{metric['extractor_sha256'][:_SHORT]}"
+    named = {
+        "against": reference,
+        "features": extractor,
+        "resize": metric.get("resize", ""),
+        "pixels": metric.get("value_range", ""),
+        "": metric.get("note", ""),
+        "with": metric.get("library", ""),
+    }
+    return [f"{name} {text}".strip() for name, text in named.items() if text]
+
+
+def without_secrets(value: T) -> T:
+    """Plain data with user names and passwords taken out of its URLs."""
+    cleaned: Any = value
+    if isinstance(value, str):
+        cleaned = _USER_INFO.sub("://…@", value)
+    elif isinstance(value, Mapping):
+        cleaned = {key: without_secrets(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        cleaned = [without_secrets(item) for item in value]
+    return cleaned  # type: ignore[no-any-return]
