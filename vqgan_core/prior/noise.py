@@ -65,4 +65,5 @@ def _mix(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
 
 def _shift_right(x: Int[Tensor, ...], bits: int) -> Int[Tensor, ...]:
     """Shift as unsigned numbers: torch's shift repeats the sign bit."""
-    return (x >> bits) & (2 ** (64 - bits) - 1)
+    shifted: Tensor = (x >> bits) & (2 ** (64 - bits) - 1)
+    return shifted
