@@ -1,0 +1,1 @@
+"""Parity with what the original computes, on golden cases."""
