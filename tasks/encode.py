@@ -7,15 +7,19 @@ does only what is missing, and the token dataset of a grown corpus refers to the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from datasets.corpus import SPLITS, Corpus
+from datasets.corpus import Corpus
 from datasets.store import Artifact, Part
-from datasets.tokens import TokenMetadata, TokenRow, token_parquet
+from datasets.store.parts import read_part_file
+from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet
+from tasks.models import load_tokenizer
 from tasks.stage import Product, Request, Stage, Work, input_of
 from vqgan_core.config import EncodeConfig, canonical_json, sha256_json
 from vqgan_core.quantizers import CodeUsage
@@ -23,6 +27,7 @@ from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import autocast, prepare, resolve_device
 
 STAGE = Stage("encode", "1", "tokens")
+SPLITS = ("train", "val")
 
 
 def request(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> Request:
@@ -30,3 +35,134 @@ def request(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> Requ
     inputs = (input_of(corpus), input_of(tokenizer))
     label = f"encode · {', '.join(config.views)}"
     return Request(STAGE, config.recipe(), inputs, partial(_build, config, corpus, tokenizer), label)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """One shard seen in one view: what becomes one Parquet file."""
+
+    split: str
+    shard: str
+    view: str
+
+    @property
+    def name(self) -> str:
+        """Name of the token file: the shard's own, and the view."""
+        stem = self.shard.rsplit("/", 1)[-1].removesuffix(".tar")
+        return f"{stem}-{self.view}.parquet"
+
+
+class _Encoder:
+    """A tokenizer over a corpus: what every unit needs."""
+
+    def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
+        self.config = config
+        self.device = resolve_device(config.execution.device)
+        prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
+        self.corpus = Corpus.open(corpus)
+        self.tokenizer = load_tokenizer(tokenizer, self.device)
+        self.size_px = self.tokenizer.config.autoencoder.resolution_px
+        self.meta = _meta(config, self.tokenizer, self.corpus, tokenizer)
+        self._corpus_artifact = corpus
+
+    def units(self) -> list[_Unit]:
+        """All units, in the corpus' order."""
+        splits = [split for split in SPLITS if self.corpus.num_records(split)]
+        return [
+            _Unit(split, shard, view)
+            for split in splits
+            for shard in self.corpus.shards(split)
+            for view in self.config.views
+        ]
+
+    def key(self, unit: _Unit) -> str:
+        """Everything that the unit's rows depend on. A shard can hold duplicates that its corpus leaves out."""
+        shard = self._corpus_artifact.entry(unit.shard).sha256
+        records = self.corpus.shard_records(unit.split, unit.shard)
+        made_from = [STAGE.version, self.meta.model_dump(mode="json"), shard, unit.split, unit.view]
+        return sha256_json([*made_from, [record.key for record in records]])
+
+    @torch.no_grad()
+    def encode(self, unit: _Unit) -> bytes:
+        """The unit's token file."""
+        records = self.corpus.shard_records(unit.split, unit.shard)
+        rows = TokenRows(
+            split=unit.split,
+            view=unit.view,
+            keys=[record.key for record in records],
+            labels=[record.label for record in records],
+            source_sha256=[record.source_sha256 for record in records],
+            indices=np.concatenate(list(self._indices(unit))),
+        )
+        return token_parquet(self.meta, rows)
+
+    def _indices(self, unit: _Unit) -> Iterator[NDArray[np.int64]]:
+        batches = self.corpus.sequential(
+            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.size_px,
+            mirrored=unit.view == "center_flip",
+        )  # fmt: skip
+        for batch in batches:
+            with autocast(self.device, self.config.precision):
+                indices = self.tokenizer.encode(batch["images"].to(self.device))
+            yield indices.flatten(1).cpu().numpy()
+
+
+def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Work) -> Product:
+    encoder = _Encoder(config, corpus, tokenizer)
+    units = encoder.units()
+    parts: list[Part] = []
+    with work.reporter.bar("encode", len(units), "shards") as bar:
+        for done, unit in enumerate(units, start=1):
+            key = encoder.key(unit)
+            part = work.store.part("tokens", key)
+            if part is None:
+                work.lease.check()
+                part = work.store.put_part("tokens", key, {unit.name: encoder.encode(unit)})
+            parts.append(part)
+            bar.update(done)
+    histograms = _histograms(work, parts, encoder.meta)
+    files = {"codes.json": canonical_json({split: counts.tolist() for split, counts in histograms.items()})}
+    return Product(files=files, parts=parts, summary=_summary(encoder, histograms), device=str(encoder.device))
+
+
+def _meta(config: EncodeConfig, tokenizer: Tokenizer, corpus: Corpus, artifact: Artifact) -> TokenMeta:
+    size_px = tokenizer.config.autoencoder.resolution_px
+    grid = size_px // tokenizer.factor
+    return TokenMeta(
+        tokenizer_fingerprint=artifact.manifest.fingerprint,
+        tokenizer_digest=artifact.manifest.digest,
+        codebook_size=tokenizer.codebook_size,
+        factor=tokenizer.factor,
+        height=grid,
+        width=grid,
+        class_names=corpus.class_names,
+        preprocessing={"size_px": size_px, "channels": corpus.channels, "precision": config.precision},
+    )
+
+
+def _histograms(work: Work, parts: list[Part], meta: TokenMeta) -> dict[str, NDArray[np.int64]]:
+    """How often each code occurs in each split."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    for part in parts:
+        entry = part.files[0]
+        file = read_token_file(read_part_file(work.store, part, entry.path), entry.path)
+        counts.setdefault(file.split, np.zeros(meta.codebook_size, np.int64))
+        counts[file.split] += np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
+    return counts
+
+
+def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    meta = encoder.meta
+    usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
+    records = sum(encoder.corpus.splits.values())
+    headline = f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
+    return {
+        "headline": headline,
+        "records": encoder.corpus.splits,
+        "views": list(encoder.config.views),
+        "grid": [meta.height, meta.width],
+        "codebook_size": meta.codebook_size,
+        "usage": usage.usage,
+        "perplexity": usage.perplexity,
+        "num_dead": usage.num_dead,
+    }

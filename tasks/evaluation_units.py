@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from datasets.corpus import Corpus
-from datasets.store import Artifact
 from datasets.tokens import TokenDataset
+from tasks.models import load_prior, load_tokenizer
 from tasks.sample import read_samples
 from tasks.stage import Work
 from tasks.subjects import Subjects
@@ -35,8 +35,6 @@ from vqgan_core.prior import Prior
 from vqgan_core.quantizers import CodeUsage, code_histogram
 from vqgan_core.tokenizer import Tokenizer
 
-MODEL_FILES = ("config.json", "model.safetensors")
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -54,12 +52,12 @@ class Bench:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, ready to encode."""
-        return Tokenizer.from_files(_files(self.subjects.tokenizer)).to(self.device).eval()
+        return load_tokenizer(self.subjects.tokenizer, self.device)
 
     @cached_property
     def prior(self) -> Prior:
         """The prior, ready to score."""
-        return Prior.from_files(_files(self.subjects.prior)).to(self.device).eval()
+        return load_prior(self.subjects.prior, self.device)
 
     @cached_property
     def tokens(self) -> TokenDataset:
@@ -146,7 +144,7 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
     autoencoder = bench.tokenizer.config.autoencoder
     values = autoencoder.image_channels * spec.num_tokens * bench.tokenizer.factor**2
     bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
-    unigram = unigram_nll(_all_tokens(tokens, "train"), _all_tokens(tokens, split), spec.codebook_size)
+    unigram = unigram_nll(tokens.tokens("train"), tokens.tokens(split), spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
     common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
     return [
@@ -204,11 +202,3 @@ UNITS: Mapping[str, Callable[[Bench, Work], list[Metric]]] = {
     "classifier": classifier,
     "generation": generation,
 }
-
-
-def _files(artifact: Artifact) -> dict[str, bytes]:
-    return {name: artifact.read(name) for name in MODEL_FILES}
-
-
-def _all_tokens(tokens: TokenDataset, split: str) -> Tensor:
-    return torch.cat([batch["tokens"] for batch in tokens.sequential(split, 4096)])

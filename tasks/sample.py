@@ -21,6 +21,7 @@ from PIL import Image
 from datasets.errors import TokenMismatch
 from datasets.ingest.tar import read_tar, write_tar
 from datasets.store import Artifact
+from tasks.models import load_prior, load_tokenizer
 from tasks.report.pictures import grid, png_bytes
 from tasks.stage import Product, Request, Stage, Work, input_of
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
@@ -99,15 +100,14 @@ def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: A
 def _load(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact) -> _Models:
     device = resolve_device(config.execution.device)
     prepare(device, num_threads=config.execution.num_threads)
-    prior = Prior.from_files({name: prior_artifact.read(name) for name in ("config.json", "model.safetensors")})
+    prior = load_prior(prior_artifact, device)
     if prior.spec.tokenizer != tokenizer_artifact.manifest.digest:
         raise TokenMismatch(
             f"the prior {prior_artifact.manifest.fingerprint[:12]} reads tokens of the tokenizer with digest "
             f"{prior.spec.tokenizer[:12]}, given is {tokenizer_artifact.manifest.digest[:12]}: sample with the "
             "tokenizer that made its tokens (tessera show names it)"
         )
-    tokenizer = Tokenizer.from_files({n: tokenizer_artifact.read(n) for n in ("config.json", "model.safetensors")})
-    return _Models(prior.to(device).eval(), tokenizer.to(device).eval(), device)
+    return _Models(prior, load_tokenizer(tokenizer_artifact, device), device)
 
 
 def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) -> bytes:
