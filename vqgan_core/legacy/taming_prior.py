@@ -148,11 +148,7 @@ def import_prior(
             f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
             f"{spec.codebook_size} and needs {spec.num_tokens}"
         )
-    if (sos_token is None) != (spec.num_classes > 0) or spec.num_classes > gpt.vocabulary_size:
-        raise ValueError(
-            f"sos_token {sos_token} with {spec.num_classes} classes: an unconditional model needs the one, "
-            "a class-conditional one has the other"
-        )
+    _check_start(spec.num_classes, sos_token, gpt.vocabulary_size)
     classes = table[: spec.num_classes] if sos_token is None else table[:0]
     null = classes.mean(0, keepdim=True) if sos_token is None else table[sos_token : sos_token + 1]
     weights = {f"transformer.{name}": tensor for name, tensor in gpt.state_dict().items()}
@@ -166,6 +162,18 @@ def import_prior(
     prior = Prior(config, spec)
     prior.load_state_dict({**weights, "class_embedding.weight": torch.cat([classes, null])}, strict=True)
     return prior.eval()
+
+
+def _check_start(num_classes: int, sos_token: int | None, vocabulary_size: int) -> None:
+    if (sos_token is None) != (num_classes > 0):
+        raise ValueError(
+            f"{num_classes} classes and sos_token {sos_token}: give the start token of an unconditional model, and "
+            "none for a class-conditional one"
+        )
+    if num_classes > vocabulary_size or not 0 <= (sos_token or 0) < vocabulary_size:
+        raise ValueError(
+            f"{num_classes} classes, sos_token {sos_token}: they are looked up among {vocabulary_size} tokens"
+        )
 
 
 def _empty_gpt(own: Mapping[str, Tensor], num_heads: int, dropout: float) -> GPT:
