@@ -8,6 +8,7 @@ from vqgan_core.training.ema import WeightsEma
 from vqgan_core.training.history import Row, history_bytes
 from vqgan_core.training.loop import Batch, Batches, TrainStep, train
 from vqgan_core.training.precision import autocast, prepare, resolve_device
+from vqgan_core.training.prior_step import PriorStep
 from vqgan_core.training.progress import (
     NonFiniteError,
     Progress,
@@ -17,6 +18,7 @@ from vqgan_core.training.progress import (
     TrainResult,
 )
 from vqgan_core.training.schedule import learning_rate, warmup_cosine
+from vqgan_core.training.tokenizer_step import TokenizerStep
 
 __all__ = [
     "Batch",
@@ -25,8 +27,10 @@ __all__ = [
     "DirectoryCheckpoints",
     "MemoryCheckpoints",
     "NonFiniteError",
+    "PriorStep",
     "Progress",
     "Row",
+    "TokenizerStep",
     "TrainResult",
     "TrainStep",
     "TrainingDiverged",
