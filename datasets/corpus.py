@@ -96,6 +96,14 @@ class Corpus:
         """What the index says of several records."""
         return [self._split(split).record(int(number)) for number in numbers]
 
+    def shard_records(self, split: str, shard: str) -> list[Record]:
+        """What the index says of the records of a shard, in key order: what `sequential(shard=…)` passes.
+
+        Raises:
+            CorpusError: there is no such shard.
+        """
+        return self.records(split, self._split(split).records_of(shard))
+
     def record_bytes(self, split: str, number: int) -> bytes:
         """The stored image of a record, verified.
 

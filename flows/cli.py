@@ -80,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         stage = _add_config_command(commands, name, help_text, "run_stage")
         stage.set_defaults(stage=name.replace("-", "_"))
         for kind in READS.get(name, ()):
-            stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own")
+            stage.add_argument(
+                f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own"
+            )
     _add_config_command(commands, "plan", "say what is cached, what would run, and what it would cost", "plan")
     for name, help_text, argument in (
         ("ls", "list artifacts, newest last", "kind"),

@@ -145,7 +145,7 @@ def _histograms(work: Work, parts: list[Part], meta: TokenMeta) -> dict[str, NDA
     counts: dict[str, NDArray[np.int64]] = {}
     for part in parts:
         entry = part.files[0]
-        file = read_token_file(read_part_file(work.store, part, entry.path), entry.path)
+        file = read_token_file(read_part_file(work.store.storage, part, entry.path), entry.path)
         counts.setdefault(file.split, np.zeros(meta.codebook_size, np.int64))
         counts[file.split] += np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
     return counts

@@ -39,7 +39,9 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
             bar.update(done)
     metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
     files = {"metrics.json": canonical_json([metric.model_dump(mode="json") for metric in metrics])}
-    files |= {path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))}
+    files |= {
+        path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))
+    }
     html = page(bench, metrics, name)
     return Product(files=files, views={"report.html": html.encode()}, summary=_summary(metrics), device=str(device))
 
@@ -56,6 +58,10 @@ def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Map
 
 def _summary(metrics: Sequence[Metric]) -> dict[str, Any]:
     values = {metric.name: metric.value for metric in metrics}
-    shown = (("PSNR", "{:.1f} dB"), ("codebook usage", "usage {:.0%}"), ("classifier accuracy, samples", "samples {:.0%}"))
+    shown = (
+        ("PSNR", "{:.1f} dB"),
+        ("codebook usage", "usage {:.0%}"),
+        ("classifier accuracy, samples", "samples {:.0%}"),
+    )
     headline = ", ".join(text.format(values[name]) for name, text in shown if name in values)
     return {"headline": headline, "metrics": values}

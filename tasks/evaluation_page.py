@@ -15,6 +15,7 @@ from tasks.evaluation_units import Bench
 from tasks.report import CodeUse, Curves, KeyNumber, Likelihood, ReportInputs, SampleRow, curves_from_history, render
 from tasks.sample import read_samples, to_pixels
 from vqgan_core.evaluation import Metric
+from vqgan_core.quantizers import CodeUsage
 
 SAMPLES_A_CLASS = 10
 KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
@@ -29,6 +30,7 @@ def page(bench: Bench, metrics: Sequence[Metric], name: str) -> str:
     """The report as one HTML file."""
     values = {metric.name: metric.value for metric in metrics}
     originals, reconstructions = _pictures(bench)
+    histogram = bench.tokens.code_histogram("train")
     inputs = ReportInputs(
         name=name,
         sentence=_sentence(bench),
@@ -42,8 +44,8 @@ def page(bench: Bench, metrics: Sequence[Metric], name: str) -> str:
         samples=_sample_rows(bench),
         curves=_curves(bench),
         code_use=CodeUse(
-            bench.tokens.histogram("train"), usage=bench.tokens.usage("train").usage,
-            perplexity=bench.tokens.usage("train").perplexity, over="all training images",
+            histogram.tolist(), usage=CodeUsage(histogram).usage, perplexity=CodeUsage(histogram).perplexity,
+            over="all training images",
         ),
         likelihood=Likelihood(
             prior=values["prior NLL"], unigram=values["unigram NLL"], codebook_size=bench.tokenizer.codebook_size,
@@ -83,12 +85,12 @@ def _curves(bench: Bench) -> list[Curves]:
     tokenizer, prior = _history(bench.subjects.tokenizer), _history(bench.subjects.prior)
     return [
         curves_from_history(
-            tokenizer, {"training": "train/pixel", "validation": "val/pixel"}, title="Tokenizer: pixel loss", unit=""
+            tokenizer, {"training": "train/pixel", "validation": "validation/pixel"}, title="Tokenizer: pixel loss", unit=""
         ),
-        curves_from_history(tokenizer, {"validation": "val/psnr"}, title="Tokenizer: PSNR", unit="dB"),
-        curves_from_history(tokenizer, {"validation usage": "val/usage"}, title="Tokenizer: codebook usage", unit=""),
+        curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),
+        curves_from_history(tokenizer, {"validation usage": "validation/usage"}, title="Tokenizer: codebook usage", unit=""),
         curves_from_history(
-            prior, {"training": "train/loss", "validation": "val/nll"}, title="Prior: NLL", unit="nats/token"
+            prior, {"training": "train/loss", "validation": "validation/nll"}, title="Prior: NLL", unit="nats/token"
         ),
     ]
 

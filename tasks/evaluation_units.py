@@ -191,7 +191,9 @@ def generation(bench: Bench, work: Work) -> list[Metric]:
             num_neighbours=bench.config.num_neighbours, seed=bench.config.seed,
         )  # fmt: skip
     if bool((labels >= 0).all()):
-        found += accuracy_metrics(judge, held_out=(real, real_labels), samples=(images, labels), reference=bench.reference)
+        found += accuracy_metrics(
+            judge, held_out=(real, real_labels), samples=(images, labels), reference=bench.reference
+        )
     return found
 
 

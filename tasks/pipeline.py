@@ -71,8 +71,8 @@ class Pipeline:
         found = self.store.lookup(kind, request.fingerprint)
         if found is None:
             raise NotPublished(
-                f"this config's {kind} artifact ({request.fingerprint[:12]}) is not in {self.config.store.url} yet: run "
-                f"`tessera {step.command}` with the same config first, or `tessera run` for everything"
+                f"this config's {kind} artifact ({request.fingerprint[:12]}) is not in {self.config.store.url} yet: "
+                f"run `tessera {step.command}` with the same config first, or `tessera run` for everything"
             )
         return found
 

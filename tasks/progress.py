@@ -1,11 +1,11 @@
-"""Progress of a stage, for people: a bar on a terminal, a line every few seconds elsewhere, silence under two seconds."""
+"""Progress of a stage, for people: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -27,14 +27,8 @@ class Bar(Protocol):
 class Reporter(Protocol):
     """Where stages report to."""
 
-    def bar(self, label: str, total: int, unit: str) -> _BarContext:
+    def bar(self, label: str, total: int, unit: str) -> AbstractContextManager[Bar]:
         """Open a count of `total` units."""
-
-
-class _BarContext(Protocol):
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 class Quiet:

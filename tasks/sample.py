@@ -148,7 +148,6 @@ def _about(config: SampleConfig, prior: Prior, item: Sample) -> bytes:
 
 def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
 
-
     members = {member.name: content for member, content in read_tar(io.BytesIO(data))}
     for name in sorted(members):
         if name.endswith(".png"):

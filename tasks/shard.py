@@ -11,9 +11,13 @@ from functools import partial
 from typing import Any
 
 from datasets.config import ShardConfig
-from datasets.ingest import DecodePool, Unit, UnitResult, build_unit, finish, plan_units
+from datasets.ingest.build import UnitResult, build_unit
+from datasets.ingest.decode_pool import DecodePool
+from datasets.ingest.finish import finish
+from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
 from datasets.store import InputRef, Part, Store
+from datasets.store.parts import read_part_file
 from tasks.stage import Product, Request, Stage, Work
 
 STAGE = Stage("shard", "1", "corpus")
@@ -51,7 +55,11 @@ def _build(config: ShardConfig, source: Source, listing: Listing, work: Work) ->
             bar.update(done)
     locations = {_name(entry.path): entry.path for part in parts for entry in part.files}
     finished = finish(listing, results, config, locations)
-    summary = {"headline": _headline(finished.summary), "source": config.source.model_dump(mode="json"), **finished.summary}
+    summary = {
+        "headline": _headline(finished.summary),
+        "source": config.source.model_dump(mode="json"),
+        **finished.summary,
+    }
     return Product(files=finished.files, parts=parts, summary=summary)
 
 
@@ -78,7 +86,7 @@ class _Decoders:
 
 def _tables_of(store: Store, part: Part, unit: Unit) -> UnitResult:
     """A unit's records and quarantine from its part, whether this run made it or another."""
-    return UnitResult.from_files(unit, partial(read_part_file, store, part))
+    return UnitResult.from_files(unit, partial(read_part_file, store.storage, part))
 
 
 def _advance(update: Callable[[int], None], before: int, done: int) -> None:

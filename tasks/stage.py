@@ -1,7 +1,7 @@
 """What every stage has in common: its identity, and how a request becomes a published artifact exactly once.
 
-A stage module gives a `Request`: what is asked for (stage, recipe, digests of the inputs, hence the fingerprint) and how
-to build it. `execute` serves it from the store, or claims it, builds it from whatever a dead run left behind, and
+A stage module gives a `Request`: what is asked for (stage, recipe, digests of the inputs, hence the fingerprint) and
+how to build it. `execute` serves it from the store, or claims it, builds it from whatever a dead run left behind, and
 publishes it. Prefect comes on top of this (`tasks.orchestrate`); nothing here knows it.
 """
 

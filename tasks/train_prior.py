@@ -10,7 +10,8 @@ from datasets.tokens import TokenDataset
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training
 from vqgan_core.config import TokenSpec, TrainPriorConfig
-from vqgan_core.training import PriorStep, history_bytes, prepare, resolve_device
+from vqgan_core.training import history_bytes, prepare, resolve_device
+from vqgan_core.training.prior_step import PriorStep
 
 STAGE = Stage("train_prior", "1", "prior")
 
@@ -23,14 +24,14 @@ def request(config: TrainPriorConfig, tokens: Artifact) -> Request:
 
 def spec_of(tokens: TokenDataset) -> TokenSpec:
     """What the prior has to know of the tokens."""
-    spec = tokens.spec
+    meta = tokens.meta
     return TokenSpec(
-        codebook_size=spec.codebook_size,
-        height=spec.height,
-        width=spec.width,
-        num_classes=len(tokens.class_names),
-        class_names=tokens.class_names,
-        tokenizer=spec.tokenizer_digest,
+        codebook_size=meta.codebook_size,
+        height=meta.height,
+        width=meta.width,
+        num_classes=len(meta.class_names),
+        class_names=meta.class_names,
+        tokenizer=meta.tokenizer_digest,
     )
 
 
@@ -55,7 +56,7 @@ def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
 
 
 def _summary(history: list[dict[str, float | int | None]], step: PriorStep) -> dict[str, Any]:
-    scores = [float(row["val/nll"]) for row in history if row.get("val/nll") is not None]  # type: ignore[arg-type]  # None is filtered out
+    scores = [float(row["validation/nll"]) for row in history if row.get("validation/nll") is not None]  # type: ignore[arg-type]  # None is filtered out
     summary: dict[str, Any] = {"steps": history[-1]["step"] if history else 0}
     summary["num_parameters"] = sum(parameter.numel() for parameter in step.prior.parameters())
     headline = f"{summary['num_parameters'] / 1e6:.1f} M parameters"

@@ -14,7 +14,8 @@ from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
-from vqgan_core.training import TokenizerStep, history_bytes, prepare, resolve_device
+from vqgan_core.training import history_bytes, prepare, resolve_device
+from vqgan_core.training.tokenizer_step import TokenizerStep
 
 STAGE = Stage("train_tokenizer", "1", "tokenizer")
 NUM_PICTURES = 16
@@ -47,17 +48,19 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
     tokenizer = Tokenizer.from_files(files).to(device).eval()
     picture = next(iter(corpus.sequential("val", NUM_PICTURES, size_px=size_px, limit=NUM_PICTURES)))["images"]
     with torch.no_grad():
-        grid = reconstruction_grid(picture, tokenizer(picture.to(device)).reconstruction.cpu())
+        reconstruction = tokenizer(picture.to(device)).reconstruction
+    pairs = [*to_pixels(picture), *to_pixels(reconstruction)]
     last = result.history[-1] if result.history else {}
+    picture_rows = grid(pairs, columns=len(picture), row_labels=("original", "reconstruction"))
     return Product(
-        files={**files, "curves.jsonl": history_bytes(result.history), "reconstructions.png": grid},
+        files={**files, "curves.jsonl": history_bytes(result.history), "reconstructions.png": picture_rows},
         summary=_summary(config, last),
         device=str(device),
     )
 
 
 def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) -> dict[str, object]:
-    validation = {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+    validation = {name.removeprefix("validation/"): value for name, value in last.items() if name.startswith("validation/")}
     psnr, usage = validation.get("psnr"), validation.get("usage")
     headline = f"f{config.autoencoder.downsampling_factor} K{config.codebook_size}"
     if psnr is not None and usage is not None:

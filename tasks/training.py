@@ -34,7 +34,7 @@ def run_training(
 
         def report(progress: Progress) -> None:
             bar.update(progress.step, progress.metrics)
-            if progress.is_warning:
+            if progress.message and not progress.metrics:
                 bar.say(progress.message)
 
         return train(

@@ -17,13 +17,17 @@ def find_artifact(store: Store, name: str, kind: str | None = None) -> Artifact:
     wanted = name.rstrip("/").rsplit("/", 1)[-1].lower()
     found = [manifest for manifest in store.artifacts() if manifest.fingerprint.startswith(wanted)]
     if not found:
-        raise ArtifactMissing(f"no artifact in {store.url} has a fingerprint that begins with {wanted!r}: see `tessera ls`")
+        raise ArtifactMissing(
+            f"no artifact in {store.url} has a fingerprint that begins with {wanted!r}: see `tessera ls`"
+        )
     if len(found) > 1:
         names = ", ".join(f"{manifest.kind} {manifest.fingerprint[:16]}" for manifest in found[:4])
         raise ArtifactMissing(f"{wanted!r} is the beginning of {len(found)} fingerprints ({names}): give more of it")
     manifest = found[0]
     if kind is not None and manifest.kind != kind:
-        raise ArtifactMissing(f"{manifest.fingerprint[:12]} is a {manifest.kind} artifact, but a {kind} artifact is needed")
+        raise ArtifactMissing(
+            f"{manifest.fingerprint[:12]} is a {manifest.kind} artifact, but a {kind} artifact is needed"
+        )
     artifact = store.lookup(manifest.kind, manifest.fingerprint)
     if artifact is None:
         raise ArtifactMissing(f"{manifest.kind} {manifest.fingerprint[:12]} is damaged: `tessera verify` says how")

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from datasets.store.artifact import read_checked
 from datasets.store.errors import CorruptObject, ObjectMissing
 from datasets.store.fingerprint import sha256
 from datasets.store.manifest import FileEntry, Kind, Name, describe, to_json
@@ -20,7 +21,7 @@ from datasets.store.names import PART, check_name, part_folder
 from datasets.store.storage import Storage
 from vqgan_core.config import Config
 
-__all__ = ["Part", "put_new", "read_part", "write_part"]
+__all__ = ["Part", "put_new", "read_part", "read_part_file", "write_part"]
 
 _LOG = logging.getLogger(__name__)
 _OTHER_WRITER_SECONDS = 20.0
@@ -60,6 +61,19 @@ def read_part(storage: Storage, kind: str, key: str) -> Part | None:
         )
         return None
     return part
+
+
+def read_part_file(storage: Storage, part: Part, name: str) -> bytes:
+    """Return one of a part's files, checked against its sha256.
+
+    Raises:
+        KeyError: the part has no such file.
+        CorruptObject: what the store has is something else.
+    """
+    for entry in part.files:
+        if _name(entry.path) == _name(name):
+            return read_checked(storage, f"{part_folder(part.kind, part.key)}/{_name(entry.path)}", entry)
+    raise KeyError(f"part {part.kind} {part.key[:12]} has no file {name!r}")
 
 
 def write_part(
