@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from vqgan_core.prior import Prior
 NUM_CLASSES = 3
 
 
-def make_prior(condition: str = "class", **changes: Any) -> Prior:
+def make_prior(condition: str = "class") -> Prior:
     torch.manual_seed(0)
     spec = TokenSpec(codebook_size=11, height=2, width=3, num_classes=NUM_CLASSES, tokenizer="abc")
     prior = Prior(

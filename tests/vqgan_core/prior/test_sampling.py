@@ -122,6 +122,16 @@ def test_dropout_is_off_while_sampling_and_back_on_after() -> None:
     assert prior.transformer.layers[0].dropout.training
 
 
+def test_bf16_samples_with_fp32_logits_in_the_draw() -> None:
+    prior, labels = make_prior(), torch.arange(5)
+    with torch.autocast("cpu", torch.bfloat16):
+        images = sample_tokens(prior, labels, range(5), SamplingConfig(temperature=0, guidance=2.0))
+    with torch.no_grad():
+        agreement = (2 * prior(images, labels) - prior(images, labels, torch.ones(5, dtype=torch.bool))).argmax(-1)
+    assert (agreement == images).float().mean() > 0.9
+    assert sample_tokens(prior.bfloat16(), labels, range(5), PLAIN).shape == images.shape
+
+
 def test_progress_counts_every_step() -> None:
     seen: list[tuple[int, int]] = []
     sample_tokens(make_prior("none"), None, [1], PLAIN, progress=lambda done, total: seen.append((done, total)))
@@ -153,6 +163,8 @@ def test_what_a_caller_can_do_wrong() -> None:
         sample_tokens(unconditional, labels, range(3), PLAIN)
     with pytest.raises(ValueError, match=r"guidance 2\.0 needs a conditional prior"):
         sample_tokens(unconditional, None, range(3), SamplingConfig(guidance=2))
+    with pytest.raises(ValueError, match="no seeds"):
+        sample_tokens(unconditional, None, [], PLAIN)
     with pytest.raises(ValueError, match="something to start from"):
         extend(unconditional.transformer, 3, lambda logits, _: logits.argmax(-1))
 
