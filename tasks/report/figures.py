@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from tasks.report.inputs import CodeUse, Curves
@@ -41,6 +41,7 @@ _CLEANING = (
 )
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "svg.hashsalt": "tessera",
     "font.size": 10.5,
     "text.color": _INK,
@@ -75,6 +76,9 @@ def curves_svg(curves: Curves) -> str:
             axes.plot(steps, values, color=colour, label=name, marker="o" if measured else None, markersize=3.2)
         if curves.logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))

@@ -133,7 +133,9 @@ def _lineage(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "fingerprint": str(manifest["fingerprint"])[:_SHORT],
             "title": f"fingerprint {manifest['fingerprint']}, digest {manifest.get('digest', 'unknown')}",
             "facts": _facts(manifest.get("summary", {})),
-            "inputs": [f"{source['kind']} {str(source['digest'])[:_SHORT]}" for source in manifest.get("inputs", ())],
+            "inputs": [
+                f"{source['kind']} {str(source['fingerprint'])[:_SHORT]}" for source in manifest.get("inputs", ())
+            ],
         }
         for manifest in manifests
     ]

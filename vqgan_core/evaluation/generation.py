@@ -36,6 +36,9 @@ def domain_metrics(
 ) -> list[Metric]:
     """FD-domain, precision and recall of samples, each with its real-vs-real floor.
 
+    Where the classifier was trained on the real images, its features of them are a little too clear-cut, in reference
+    and stand-in alike: samples then cannot quite reach the floor.
+
     Args:
         classifier: the extractor that made both feature sets.
         real: features of real images; at most half of them become the stand-in that the floor is measured on.

@@ -37,11 +37,11 @@ def histories() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows as a training run writes them: losses often, validation now and then."""
     noise = np.random.default_rng(0)
     steps = range(10, 1501, 10)
-    tokenizer = [{"step": s, "loss": 0.05 + 0.6 * np.exp(-s / 120) + 0.01 * noise.random()} for s in steps]
-    prior = [{"step": s, "loss": 1.9 + 2.6 * np.exp(-s / 200) + 0.06 * noise.random()} for s in steps]
+    tokenizer = [{"step": s, "train/loss": 0.05 + 0.6 * np.exp(-s / 120) + 0.01 * noise.random()} for s in steps]
+    prior = [{"step": s, "train/loss": 1.9 + 2.6 * np.exp(-s / 200) + 0.06 * noise.random()} for s in steps]
     for rows, offset in ((tokenizer, 0.008), (prior, 0.21)):
         for row in rows[9::10]:
-            row["validation_loss"] = row["loss"] + offset
+            row["validation/loss"] = row["train/loss"] + offset
     return tokenizer, prior
 
 
@@ -101,7 +101,7 @@ def example_inputs() -> ReportInputs:
     counts = np.sort(np.random.default_rng(0).zipf(1.3, 256) % 900)
     counts[:15] = 0
     tokenizer, prior = histories()
-    keys = {"training": "loss", "validation": "validation_loss"}
+    keys = {"training": "train/loss", "validation": "validation/loss"}
     return ReportInputs(
         name="digits",
         sentence="A VQGAN and a class-conditional transformer, trained on 1,797 handwritten digits at 32 px.",

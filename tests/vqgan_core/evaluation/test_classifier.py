@@ -28,6 +28,7 @@ def spec_of(*, num_steps: int, channels: int = 1, num_classes: int = 10, **confi
 
 
 def trained(digits: tuple[Tensor, Tensor], num_steps: int, **config: int) -> DomainClassifier:
+    torch.set_num_threads(1)  # two threads of such small layers wait for each other on a busy machine
     images, labels = digits
     batches = shuffled_batches(images[NUM_HELD_OUT:], labels[NUM_HELD_OUT:], batch_size=64, seed=0)
     return DomainClassifier.train(batches, spec_of(num_steps=num_steps, **config))
