@@ -96,6 +96,21 @@ def write_part(
     return part
 
 
+def read_part_file(storage: Storage, part: Part, name: str) -> bytes:
+    """Return a file of a part, checked against its sha256.
+
+    Raises:
+        KeyError: the part has no such file.
+        CorruptObject: what the store has is something else.
+    """
+    for entry in part.files:
+        if _name(entry.path) == name:
+            return read_checked(storage, f"{part_folder(part.kind, part.key)}/{name}", entry)
+    raise KeyError(
+        f"part {part.kind} {part.key} has no file {name!r}, only {[_name(entry.path) for entry in part.files]}"
+    )
+
+
 def put_new(storage: Storage, path: str, data: bytes, *, replace: bool) -> bool:
     """Put a file that nothing published refers to yet.
 
