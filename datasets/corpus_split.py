@@ -92,8 +92,8 @@ class CorpusSplit:
         data = self._files.read_range(row["shard"], start, end)
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise CorpusError(
-                f"record {row['key']} is damaged: bytes {start} to {end} of {row['shard']} do not have the sha256 that the index "
-                "has; `tessera verify` names all damaged files"
+                f"record {row['key']} is damaged: bytes {start} to {end} of {row['shard']} do not have the "
+                "sha256 of the index; `tessera verify` names all damaged files"
             )
         return data
 
