@@ -39,7 +39,8 @@ def test_the_bytes_hold_no_time_owner_or_pax_header() -> None:
 def test_no_damage_goes_unnoticed(data: st.DataObject) -> None:
     archive, index = write_tar(MEMBERS)
     contents = {offset for m in index for offset in range(m.offset, m.offset + m.size)}
-    headers = [m.offset - BLOCK + i for m in index for i in range(BLOCK)]
+    # Not the end of the checksum field: what follows its NUL means nothing, and everything still reads as written.
+    headers = [m.offset - BLOCK + i for m in index for i in range(BLOCK) if i != 155]
     if data.draw(st.booleans()):
         cut = data.draw(st.integers(0, len(archive) - 2 * BLOCK))  # also exactly at a border between members
         broken = archive[:cut]
