@@ -132,7 +132,7 @@ def test_shards_partition_a_split(corpus: Corpus) -> None:
     assert keys == {corpus.shards("train")[1]}
     first = next(iter(corpus.sequential("train", 8, shard=corpus.shards("train")[1])))
     assert first["labels"].tolist() == [corpus.record("train", n).label for n in numbers[1][:8]]
-    with pytest.raises(CorpusError, match="has no shard nothing.tar"):
+    with pytest.raises(CorpusError, match=r"has no shard nothing.tar"):
         corpus.sequential("train", 8, shard="nothing.tar")
 
 

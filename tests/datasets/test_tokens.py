@@ -76,7 +76,7 @@ class TestFile:
 
     def test_the_schema_is_that_of_the_format(self) -> None:
         table = pq.read_table(io.BytesIO(token_parquet(META, rows(3))))
-        assert table.column_names == "key label split view height width indices source_sha256".split()
+        assert table.column_names == ["key", "label", "split", "view", "height", "width", "indices", "source_sha256"]
         assert table.schema.field("indices").type == pa.list_(pa.field("element", pa.uint16()), 24)
         row = table.to_pylist()[1]
         assert (row["height"], row["width"], row["split"], row["view"]) == (4, 6, "train", "center")
