@@ -1,1 +1,1 @@
-"""Tests of datasets."""
+"""Tests of the data layer."""

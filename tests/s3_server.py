@@ -1,0 +1,183 @@
+"""A real S3 server inside the test process, and a proxy before it that misbehaves on command.
+
+Use by importing the fixtures: `from tests.s3_server import faults, moto_endpoint, s3_url`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import socket
+import struct
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+KEY_ID, SECRET = "TESTKEYID", "very-secret-value"
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """URL of the server."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request says nothing about a failed test
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A prefix in a fresh bucket; the environment says where it is and holds the credentials."""
+    values = {
+        "AWS_ENDPOINT_URL": moto_endpoint, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"tessera-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/some/prefix"
+
+
+@dataclass
+class Fault:
+    """What to do to matching requests, the first `times` of them.
+
+    Actions: `status` answers with an error and does nothing; `status_after` does it and then answers with an error;
+    `reset` and `reset_after` likewise drop the connection; `truncate` drops it in the middle of the body; `short` sends
+    half of the body with a matching length; `corrupt` changes a byte; `unconditional` forwards without If-None-Match.
+    """
+
+    action: str
+    method: str = "GET"
+    path: str = ""
+    times: int = 1
+    status: int = 500
+    code: str = "InternalError"
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether it applies, which uses it up once."""
+        if self.times <= 0 or method != self.method or not re.search(self.path, path):
+            return False
+        self.times -= 1
+        return True
+
+
+@dataclass
+class Faults:
+    """The proxy: `url` is its endpoint, `plan` what it will do, `log` what it was asked."""
+
+    url: str
+    plan: list[Fault] = field(default_factory=list)
+    log: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+    def add(self, action: str, **how: str | int) -> None:
+        """Plan a fault."""
+        self.plan.append(Fault(action, **how))  # type: ignore[arg-type]  # names and types are those of Fault's fields
+
+    def requests(self, method: str, path: str = "") -> list[tuple[str, str, str | None]]:
+        """Logged requests of a method: method, path, Range."""
+        return [entry for entry in self.log if entry[0] == method and re.search(path, entry[1])]
+
+
+@pytest.fixture
+def faults(moto_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """Put the proxy between this test and its server."""
+    server = _Proxy(moto_endpoint.removeprefix("http://"))
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.faults.url)
+    yield server.faults
+    server.shutdown()
+    server.server_close()
+
+
+class _Proxy(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = upstream
+        self.faults = Faults(f"http://127.0.0.1:{self.server_port}")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Proxy
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):  # the base class looks for do_GET, do_PUT, …
+            return self._handle
+        raise AttributeError(name)
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        faults = self.server.faults
+        fault = next((fault for fault in faults.plan if fault.matches(self.command, self.path)), None)
+        faults.log.append((self.command, self.path, self.headers.get("Range")))
+        action = fault.action if fault is not None else "none"
+        if action in ("status", "reset"):
+            return self._fail(fault)
+        headers, data, status = self._forward(body, unconditional=action == "unconditional")
+        if action in ("status_after", "reset_after"):
+            return self._fail(fault)
+        if action == "corrupt":
+            data = bytes([data[0] ^ 1]) + data[1:]
+        if action == "short":
+            data = data[: len(data) // 2]
+        return self._answer(status, headers, data, cut=action == "truncate")
+
+    def _forward(self, body: bytes, *, unconditional: bool) -> tuple[list[tuple[str, str]], bytes, int]:
+        dropped = "If-None-Match" if unconditional else None
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        given = {name: value for name, value in self.headers.items() if name != dropped}
+        upstream.request(self.command, self.path, body, given)
+        reply = upstream.getresponse()
+        data = reply.read()
+        upstream.close()
+        return reply.getheaders(), data, reply.status
+
+    def _fail(self, fault: Fault | None) -> None:
+        assert fault is not None
+        if fault.action.startswith("reset"):
+            return self._reset()
+        text = f'<?xml version="1.0"?><Error><Code>{fault.code}</Code><Message>{SECRET}?</Message></Error>'
+        return self._answer(fault.status, [("Content-Type", "application/xml")], text.encode())
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False) -> None:
+        self.send_response_only(status)
+        length = dict(headers).get("Content-Length", "0") if self.command == "HEAD" else str(len(data))
+        for name, value in headers:
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            self.wfile.flush()
+            self._reset()
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: requests are in the log of the fixture."""
+
+    def finish(self) -> None:
+        """Flush only what is still connected."""
+        if self.connection.fileno() >= 0:
+            super().finish()
