@@ -20,6 +20,8 @@ from datasets.images import decode
 
 __all__ = ["CorpusSplit", "Record", "Size"]
 
+_ATTEMPTS = 3
+
 Size = int | tuple[int, int]
 """Height and width of a batch's images; one number is both."""
 
@@ -89,13 +91,14 @@ class CorpusSplit:
         """
         row = self._row(number)
         start, end = row["offset"], row["offset"] + row["bytes"]
-        data = self._files.read_range(row["shard"], start, end)
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise CorpusError(
-                f"record {row['key']} is damaged: bytes {start} to {end} of {row['shard']} do not have the sha256 that the index "
-                "has; `tessera verify` names all damaged files"
-            )
-        return data
+        for _ in range(_ATTEMPTS):  # object storage may answer wrongly once
+            data = self._files.read_range(row["shard"], start, end)
+            if hashlib.sha256(data).hexdigest() == row["sha256"]:
+                return data
+        raise CorpusError(
+            f"record {row['key']} is damaged: bytes {start} to {end} of {row['shard']} do not have the sha256 of the "
+            "index; `tessera verify` names all damaged files"
+        )
 
     def image(self, number: int) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of a record, as stored.

@@ -2,19 +2,20 @@
 
 Axes: R records, N tokens, H×W grid, K entries of the codebook.
 
-Columns: `key`, `label` (class number, -1 without), `split`, `view`, `height`, `width` (of the grid), `indices` (fixed-size
-list of N = H·W, row-major; uint16 where K ≤ 65,536, else uint32), `source_sha256`. The file's metadata holds, under
-`tessera.tokens`, a JSON of `TokenMeta`: tokenizer, K, f, grid, preprocessing.
+Columns: `key`, `label` (class number, -1 without), `split`, `view`, `height`, `width` (of the grid), `indices`
+(fixed-size list of N = H·W, row-major; uint16 where K ≤ 65,536, else uint32), `source_sha256`. The file's metadata
+holds, under `tessera.tokens`, a JSON of `TokenMeta`: tokenizer, K, f, grid, preprocessing.
 
-What is stored how, and why: dictionary + zstd up to K = 16,384 and byte-stream-split + zstd above come within 2 % of the
-entropy of the tokens, where plain Parquet doubles them (it has no 16-bit type). Row groups of 8,192. Page checksums,
-written and verified: without them, 99 of 100 flipped bits read back silently as other tokens. Other caches lose more:
-16-bit floats are exact for half of 8,192 indices, int64 arrays take four times the room, and padding by repetition
-counts records twice; all of these are refused here.
+What is stored how, and why: dictionary + zstd up to K = 16,384 and byte-stream-split + zstd above come within 2 % of
+the entropy of the tokens, where plain Parquet doubles them (it has no 16-bit type). Row groups of 8,192. Page
+checksums, written and verified: without them, 99 of 100 flipped bits read back silently as other tokens. Other caches
+lose more: 16-bit floats are exact for half of 8,192 indices, int64 arrays take four times the room, and padding by
+repetition counts records twice; all of these are refused here.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class TokenMeta(Config):
     """Columns of the grid."""
     class_names: tuple[str, ...] = ()
     """Names of the class numbers in `label`."""
-    preprocessing: dict[str, JsonValue] = {}
+    preprocessing: dict[str, JsonValue] = Field(default_factory=dict)
     """How pixels were made from records: size, crop, channels, precision."""
 
 
@@ -179,7 +180,7 @@ def _checked_indices(indices: Integer[np.ndarray, "R ..."], meta: TokenMeta) -> 
     flat = indices.reshape(len(indices), -1)
     if flat.shape[1] != meta.height * meta.width:
         raise TokenError(f"{flat.shape[1]} indices a record do not fill a grid of {meta.height}×{meta.width}")
-    if flat.size and not (0 <= int(flat.min()) and int(flat.max()) < meta.codebook_size):
+    if flat.size and (int(flat.min()) < 0 or int(flat.max()) >= meta.codebook_size):
         raise TokenError(
             f"indices lie from {flat.min()} to {flat.max()}, a codebook of {meta.codebook_size} entries has 0 to "
             f"{meta.codebook_size - 1}"
@@ -188,7 +189,7 @@ def _checked_indices(indices: Integer[np.ndarray, "R ..."], meta: TokenMeta) -> 
 
 
 def _check_keys(keys: Sequence[str]) -> None:
-    for before, key in zip(keys, keys[1:], strict=False):
+    for before, key in itertools.pairwise(keys):
         if key == before:
             raise TokenError(f"record {key} comes twice: every record is stored once, nothing is padded by repetition")
         if key < before:

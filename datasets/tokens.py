@@ -34,6 +34,8 @@ class _Split:
 
     def __init__(self, name: str, files: Sequence[TokenFile], views: Sequence[str]) -> None:
         by_view = {view: [file for file in files if file.view == view] for view in views}
+        if not by_view[views[0]]:
+            raise TokenError(f"split {name!r} has no tokens of view {views[0]!r}, other splits have")
         self.keys, order, self.counts = _merged(name, by_view[views[0]])
         self.by_file: Int64[np.ndarray, " R"] = np.argsort(order)
         """Record numbers, file after file: the joined list that an Order permutes."""

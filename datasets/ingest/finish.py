@@ -59,13 +59,19 @@ def finish(
     listed = len(listing) + len(listing.skipped)
     assert listed == len(records) + len(quarantine), f"{listed} listed, {len(records)} kept, {len(quarantine)} left out"
     _refuse_bad(records, quarantine, config)
-    numbers = {name: number for number, name in enumerate(listing.class_names)}
+    # A class whose every image is unusable is none: nobody could learn or sample it.
+    used = {row.label for row in records}
+    classes = [name for name in listing.class_names if name in used]
+    numbers = {name: number for number, name in enumerate(classes)}
     moved = [replace(row, shard=(locations or {}).get(row.shard, row.shard)) for row in records]
-    summary = _summary(records, quarantine, listing, config) | {"duplicates_in_shards": len(duplicates)}
+    summary = _summary(records, quarantine, classes, config) | {
+        "duplicates_in_shards": len(duplicates),
+        "classes_without_images": [name for name in listing.class_names if name not in used],
+    }
     files = {
         "index.parquet": to_parquet(_index(moved, numbers), _about(config)),
         "quarantine.parquet": to_parquet(table_of(quarantine, QUARANTINE_SCHEMA)),
-        "classes.json": canonical_json({"classes": list(listing.class_names)}),
+        "classes.json": canonical_json({"classes": classes}),
     }
     return Finished(files, summary)
 
@@ -119,11 +125,11 @@ def _about(config: ShardConfig) -> dict[str, str]:
 
 
 def _summary(
-    records: Sequence[RecordRow], quarantine: Sequence[QuarantineRow], listing: Listing, config: ShardConfig
+    records: Sequence[RecordRow], quarantine: Sequence[QuarantineRow], classes: Sequence[str], config: ShardConfig
 ) -> dict[str, Any]:
     reasons = Counter(row.reason for row in quarantine)
     duplicates = reasons.pop("duplicate", 0)
-    classes = Counter(row.label for row in records)
+    of_class = Counter(row.label for row in records)
     return {
         "listed": len(records) + len(quarantine),
         "kept": len(records),
@@ -131,8 +137,8 @@ def _summary(
         "duplicates": duplicates,
         "reasons": dict(sorted(reasons.items())),
         "splits": {split: sum(row.split == split for row in records) for split in SPLITS},
-        "classes": {name: classes[name] for name in listing.class_names},
-        "num_classes": len(listing.class_names),
+        "classes": {name: of_class[name] for name in classes},
+        "num_classes": len(classes),
         "num_shards": len({row.shard for row in records}),
         "image_bytes": sum(row.bytes for row in records),
         "size_px": config.size_px,

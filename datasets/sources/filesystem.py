@@ -26,6 +26,7 @@ __all__ = ["Remote"]
 
 _CREDENTIALS = re.compile(r"://[^/@]*:[^/@]*@")
 _HASHED = {"file", "local", "memory"}
+_ATTEMPTS = 3
 
 
 class Remote:
@@ -112,17 +113,21 @@ class Remote:
         """
         if entry.bytes == 0:
             return b""
-        try:
-            with self.explained(f"read {entry.path} of"):
+        for _ in range(_ATTEMPTS):  # a reply can be short or wrong, and look whole
+            data = self._range(entry, path, offset)
+            hashed = entry.checksum.startswith("sha256:")
+            if len(data) == entry.bytes and (not hashed or content_checksum(data) == entry.checksum):
+                return data
+        raise SourceChanged(f"{entry.path} of {self.url} changed since it was listed: run again to list it anew")
+
+    def _range(self, entry: SourceEntry, path: str, offset: int) -> bytes:
+        with self.explained(f"read {entry.path} of"):
+            try:
                 data: bytes = self.fs.cat_file(self._absolute(path), start=offset, end=offset + entry.bytes)
-        except SourceError as error:
-            raise SourceChanged(
-                f"{error}; it was there when the source was listed: run again to list it anew"
-            ) from None
-        if len(data) != entry.bytes or (
-            entry.checksum.startswith("sha256:") and content_checksum(data) != entry.checksum
-        ):
-            raise SourceChanged(f"{entry.path} of {self.url} changed since it was listed: run again to list it anew")
+            except FileNotFoundError:
+                raise SourceChanged(
+                    f"{entry.path} of {self.url} is gone since it was listed: run again to list it anew"
+                ) from None
         return data
 
     def _absolute(self, path: str) -> str:
