@@ -67,9 +67,10 @@ class Lpips(nn.Module):
         return digest.hexdigest()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What `.to()` does to submodules, except that the network stays fp32.
+        # What `.to()` does to submodules: the network follows to another device, and keeps its exact fp32 values.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # Call to untyped function "_apply"
-        self._frozen[0]._apply(fn, recurse).float()  # type: ignore[no-untyped-call]  # the same
+        for tensor in [*self._frozen[0].parameters(), *self._frozen[0].buffers()]:
+            tensor.data = tensor.data.to(fn(tensor.data).device)
         return self
 
     def _check(self, images: Tensor) -> None:
