@@ -157,13 +157,13 @@ def _full_state(config: LpipsConfig) -> dict[str, Tensor]:
 def _download(url: str, *, net: str) -> dict[str, Tensor]:
     """A state dict from torch hub's cache, or through it from the network."""
     name = url.rsplit("/", 1)[-1]
-    if not url.startswith("https://download.pytorch.org/"):
+    known_hash = torch.hub.HASH_REGEX.search(name) if url.startswith("https://download.pytorch.org/") else None
+    if known_hash is None:
         # The cache is keyed by file name alone: two URLs that end alike must not share a file.
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        known_hash = torch.hub.HASH_REGEX.search(name)
         try:
             torch.hub.download_url_to_file(url, str(path), known_hash.group(1) if known_hash else None, progress=False)
         except (OSError, RuntimeError, ValueError) as error:

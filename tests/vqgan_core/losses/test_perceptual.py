@@ -118,18 +118,29 @@ def test_images_that_cannot_be_compared(shared_weights: Path, net: str, least: i
         distance(torch.zeros(1, 2, 64, 64), torch.zeros(1, 2, 64, 64))
 
 
-def test_imagenet_weights_come_from_torch_hubs_cache(hub: Path, pair: tuple[Tensor, Tensor]) -> None:
-    torch.manual_seed(0)
-    backbone = torchvision.models.squeezenet1_1(weights=None)
-    name = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+@pytest.mark.parametrize(
+    ("net", "model", "file"),
+    [
+        ("vgg", "vgg16", "vgg16-397923af.pth"),
+        ("alex", "alexnet", "alexnet-owt-7be5be79.pth"),
+        ("squeeze", "squeezenet1_1", "squeezenet1_1-b8a52dc0.pth"),
+    ],
+)
+def test_imagenet_weights_come_from_torch_hubs_cache(
+    hub: Path, pair: tuple[Tensor, Tensor], net: str, model: str, file: str
+) -> None:
+    """A file in torchvision's layout (random values), with the package's linear layers."""
+    with torch.device("meta"):
+        layout = torchvision.models.get_model(model, weights=None).features.state_dict()
+    generator = torch.Generator().manual_seed(0)
+    features = {name: torch.randn(value.shape, generator=generator) * 0.05 for name, value in layout.items()}
     hub.mkdir(parents=True)
-    torch.save(backbone.state_dict(), hub / name)
-    network = package_network("squeeze")
-    features = backbone.features.state_dict()
-    own = network.net.state_dict()
-    network.net.load_state_dict({key: features[key.split(".", 1)[1]] for key in own})
-    distance = Lpips(LpipsConfig(net="squeeze", weights="imagenet"))
+    torch.save({f"features.{name}": value for name, value in features.items()}, hub / file)
+    network = package_network(net)
+    network.net.load_state_dict({name: features[name.split(".", 1)[1]] for name in network.net.state_dict()})
+    distance = Lpips(LpipsConfig(net=net, weights="imagenet"))
     assert torch.equal(distance(*pair), network(*pair).flatten().detach())
+    assert bool((distance(*pair) > 0).all())
 
 
 @pytest.mark.parametrize("net", ["vgg", "alex", "squeeze"])
