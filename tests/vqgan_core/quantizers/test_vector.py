@@ -62,12 +62,17 @@ def _old_api() -> Callable[[], object]:
     return torch.get_float32_matmul_precision
 
 
+def _flag() -> Callable[[], object]:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    return lambda: torch.backends.cuda.matmul.allow_tf32
+
+
 def _new_api() -> Callable[[], object]:
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     return lambda: torch.backends.cuda.matmul.fp32_precision
 
 
-@pytest.mark.parametrize("switch_on", [_old_api, _new_api])
+@pytest.mark.parametrize("switch_on", [_old_api, _flag, _new_api])
 def test_tf32_is_off_inside_and_as_before_outside(switch_on: Callable[[], Callable[[], object]]) -> None:
     read = switch_on()
     try:
