@@ -107,7 +107,8 @@ def test_full_size_keys_are_all_mapped(parity_dir: Path) -> None:
     """Each key and shape of a published `VQModel` has one place here, and each of ours gets a value.
 
     `loss.discriminator.main.N.…` are PatchDiscriminator's `layers.N.…`; `loss.perceptual_loss.…` is a whole LPIPS
-    state dict with net vgg. The segmentation model's `colorize` is a random picture palette: named, not used.
+    state dict with net vgg. Named and not used: the segmentation model's `colorize`, a random palette for pictures, and
+    `quantize.used`, the list of a remapped model.
     """
     num_parameters = read_case(parity_dir, "i_full_size_keys")["n_parameters"]
     states = _meta_states(parity_dir)
@@ -115,7 +116,7 @@ def test_full_size_keys_are_all_mapped(parity_dir: Path) -> None:
     for model, state in states.items():
         imported = import_taming_tokenizer(state, config_from_taming(ddconfig_of(state)))
         assert imported.missing == (), model
-        assert set(imported.left_over) <= {"colorize"}, model
+        assert set(imported.left_over) <= {"colorize", "quantize.used"}, model
         assert sorted(imported.used + imported.left_over) == sorted(state), model
         total = sum(parameter.numel() for parameter in imported.tokenizer().parameters())
         total += _check_discriminator(imported.discriminator, imported.config.autoencoder.image_channels)
@@ -126,8 +127,9 @@ def test_full_size_keys_are_all_mapped(parity_dir: Path) -> None:
 def _check_discriminator(state: Tensors, image_channels: int) -> int:
     if not state:
         return 0
-    convolutions = [tensor for name, tensor in state.items() if tensor.ndim == 4]
-    config = PatchGanConfig(base_channels=convolutions[0].shape[0], num_layers=len(convolutions) - 2)
+    convolutions = [tensor for name, tensor in state.items() if name.endswith("weight") and tensor.ndim == 4]
+    norm = "actnorm" if any(name.endswith("loc") for name in state) else "batch"
+    config = PatchGanConfig(base_channels=convolutions[0].shape[0], num_layers=len(convolutions) - 2, norm=norm)
     with torch.device("meta"):
         discriminator = PatchDiscriminator(config, image_channels)
     discriminator.load_state_dict(state, assign=True)
