@@ -78,7 +78,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) 
         if process.poll() is not None:
             raise ServerError(f"the temporary Prefect server exited with status {process.returncode}: see {log}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:  # noqa: S310 - http to ourselves
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from datasets.corpus import Corpus
 from datasets.store import Artifact, Part
-from datasets.store.parts import read_part_file
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet
 from tasks.models import load_tokenizer
 from tasks.stage import Product, Request, Stage, Work, input_of
@@ -145,7 +144,7 @@ def _histograms(work: Work, parts: list[Part], meta: TokenMeta) -> dict[str, NDA
     counts: dict[str, NDArray[np.int64]] = {}
     for part in parts:
         entry = part.files[0]
-        file = read_token_file(read_part_file(work.store.storage, part, entry.path), entry.path)
+        file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
         counts.setdefault(file.split, np.zeros(meta.codebook_size, np.int64))
         counts[file.split] += np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
     return counts

@@ -35,7 +35,7 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     results: dict[str, Any] = {}
     with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
         for done, (title, measure) in enumerate(UNITS.items(), start=1):
-            results[title] = _once(work, f"{title}.json", partial(measure, bench, work))
+            results[title] = _once(work, f"metrics-{title}.json", partial(measure, bench, work))
             bar.update(done)
     metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
     files = {"metrics.json": canonical_json([metric.model_dump(mode="json") for metric in metrics])}

@@ -85,10 +85,15 @@ def _curves(bench: Bench) -> list[Curves]:
     tokenizer, prior = _history(bench.subjects.tokenizer), _history(bench.subjects.prior)
     return [
         curves_from_history(
-            tokenizer, {"training": "train/pixel", "validation": "validation/pixel"}, title="Tokenizer: pixel loss", unit=""
+            tokenizer,
+            {"training": "train/pixel", "validation": "validation/pixel"},
+            title="Tokenizer: pixel loss",
+            unit="",
         ),
         curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),
-        curves_from_history(tokenizer, {"validation usage": "validation/usage"}, title="Tokenizer: codebook usage", unit=""),
+        curves_from_history(
+            tokenizer, {"validation usage": "validation/usage"}, title="Tokenizer: codebook usage", unit=""
+        ),
         curves_from_history(
             prior, {"training": "train/loss", "validation": "validation/nll"}, title="Prior: NLL", unit="nats/token"
         ),

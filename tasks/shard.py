@@ -17,7 +17,6 @@ from datasets.ingest.finish import finish
 from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
 from datasets.store import InputRef, Part, Store
-from datasets.store.parts import read_part_file
 from tasks.stage import Product, Request, Stage, Work
 
 STAGE = Stage("shard", "1", "corpus")
@@ -86,7 +85,7 @@ class _Decoders:
 
 def _tables_of(store: Store, part: Part, unit: Unit) -> UnitResult:
     """A unit's records and quarantine from its part, whether this run made it or another."""
-    return UnitResult.from_files(unit, partial(read_part_file, store.storage, part))
+    return UnitResult.from_files(unit, partial(store.read_part, part))
 
 
 def _advance(update: Callable[[int], None], before: int, done: int) -> None:

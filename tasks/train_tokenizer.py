@@ -60,7 +60,9 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
 
 
 def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) -> dict[str, object]:
-    validation = {name.removeprefix("validation/"): value for name, value in last.items() if name.startswith("validation/")}
+    validation = {
+        name.removeprefix("validation/"): value for name, value in last.items() if name.startswith("validation/")
+    }
     psnr, usage = validation.get("psnr"), validation.get("usage")
     headline = f"f{config.autoencoder.downsampling_factor} K{config.codebook_size}"
     if psnr is not None and usage is not None:
