@@ -8,12 +8,10 @@ import os
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from datasets.config import StoreConfig
 from datasets.store import Manifest, Store
 from datasets.store.lineage import ancestors, find_artifact
+from flows.tables import plain_table, print_json, print_table
 from vqgan_core.config import ConfigError
 
 KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
@@ -26,16 +24,16 @@ def ls(options: argparse.Namespace) -> int:
     store = _store(options)
     manifests = store.artifacts(options.kind)
     if options.json:
-        _print_json([_entry(store, manifest) for manifest in manifests])
+        print_json([_entry(store, manifest) for manifest in manifests])
         return 0
-    table = Table("kind", "fingerprint", "created", "files", "size", "")
+    table = plain_table("kind", "fingerprint", "created", "files", "size", "")
     for manifest in manifests:
         size = sum(file.bytes for file in manifest.files)
         table.add_row(
             manifest.kind, manifest.fingerprint[:12], manifest.created[:19].replace("T", " "), str(len(manifest.files)),
             _size(size), str(manifest.summary.get("headline", "")),
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
     return 0
 
 
@@ -45,12 +43,13 @@ def show(options: argparse.Namespace) -> int:
     artifact = find_artifact(store, options.fingerprint)
     lineage = [_entry(store, manifest) for manifest in ancestors(store, artifact.manifest)]
     if options.json:
-        _print_json(artifact.manifest.model_dump(mode="json") | {"uri": artifact.ref.uri, "lineage": lineage})
+        print_json(artifact.manifest.model_dump(mode="json") | {"uri": artifact.ref.uri, "lineage": lineage})
         return 0
     manifest = artifact.manifest
     sys.stdout.write(f"{manifest.kind} {manifest.fingerprint}\n{artifact.ref.uri}\n")
     sys.stdout.write(f"made by {manifest.stage} v{manifest.stage_version} at {manifest.created}\n")
-    for title, value in (("recipe", manifest.recipe), ("summary", manifest.summary), ("cost", manifest.cost)):
+    shown = manifest.model_dump(mode="json")
+    for title, value in ((name, shown[name]) for name in ("recipe", "summary", "cost")):
         sys.stdout.write(f"\n{title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")
     sys.stdout.write("\nlineage\n")
     for entry in lineage:
@@ -64,7 +63,7 @@ def verify(options: argparse.Namespace) -> int:
     chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
     found = {manifest.fingerprint: store.verify(manifest) for manifest in chosen}
     if options.json:
-        _print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
+        print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
     else:
         for manifest in chosen:
             problems = found[manifest.fingerprint]
@@ -78,7 +77,7 @@ def gc(options: argparse.Namespace) -> int:
     """`tessera gc`: what no artifact needs; deletes it only with --delete."""
     garbage = _store(options).gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
     if options.json:
-        _print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
+        print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
         return 0
     for item in garbage:
         sys.stdout.write(f"{_size(item.bytes):>10}  {item.path}  ({item.reason})\n")
@@ -110,7 +109,3 @@ def _size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

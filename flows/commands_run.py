@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from datasets.store import Manifest, Store
 from flows.local_server import local_server
+from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
 from vqgan_core.config.base import parse_override
 
@@ -35,12 +32,12 @@ def plan(options: argparse.Namespace) -> int:
 
     rows = plan_rows(_config(options))
     if options.json:
-        _print_json(rows)
+        print_json(rows)
         return 0
-    table = Table("stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "note")
+    table = plain_table("stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "note")
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in row))
-    Console().print(table)
+    print_table(table)
     return 0
 
 
@@ -73,7 +70,7 @@ def _run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> 
     store = Store.open(config.store)
     rows = [_row(stage, state, store.get(ref).manifest) for stage, state, ref in ledger.outcomes]
     if options.json:
-        _print_json({"result": result, "stages": rows})
+        print_json({"result": result, "stages": rows})
         return 0
     _print_summary(config.name, rows)
     if result["kind"] == "evaluation":
@@ -95,21 +92,17 @@ def _row(stage: str, state: str, manifest: Manifest) -> dict[str, Any]:
 
 
 def _print_summary(name: str, rows: list[dict[str, Any]]) -> None:
-    table = Table("stage", "state", "fingerprint", "built in", "", title=name, title_justify="left")
+    table = plain_table("stage", "state", "fingerprint", "built in", "", title=name)
     for row in rows:
         style = "green" if row["state"] == "Cached" else ""
         table.add_row(
             row["stage"], f"[{style}]{row['state']}[/]" if style else row["state"], row["fingerprint"][:12],
             f"{row['seconds']:.0f} s", row["summary"],
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return "" if value is None else str(value)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from vqgan_core.config import ConfigError
 
 FAILED, BAD_USAGE = 1, 2
+#: An exception of one of our packages has a message that was written for people.
+OURS = {"flows", "tasks", "datasets", "vqgan_core"}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -20,7 +22,9 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}", BAD_USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full: free some space and run the same command again; what is finished is kept", FAILED
-    if isinstance(error, (ValueError, RuntimeError, OSError)) and str(error):
+    if type(error).__module__.partition(".")[0] in OURS or isinstance(error, OSError):
+        return _one_line(error), FAILED
+    if isinstance(error, ValueError) and str(error):
         return _one_line(error), FAILED
     return f"internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)", FAILED
 

@@ -58,7 +58,7 @@ def local_server(*, debug: bool = False) -> Iterator[None]:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui",
              "--no-scheduler", "--no-late-runs", "--log-level", "ERROR"],
-            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
         )  # fmt: skip
     try:
         _wait_until_healthy(process, port, Path(log.name))

@@ -18,7 +18,7 @@ from tasks.stage import Request, Stage
 from tasks.subjects import Subjects
 
 
-class NotPublished(StoreError):
+class NotPublished(StoreError):  # noqa: N818 - says what is the case, as ArtifactMissing does
     """A stage's input does not exist yet."""
 
 

@@ -38,7 +38,7 @@ class StageRecords(WritableFileSystem):
     def _storage(self) -> Storage:
         return Storage(self.url, self.endpoint_url)
 
-    def read_path(self, path: str, _sync: bool | None = None) -> bytes:
+    def read_path(self, path: str, _sync: bool | None = None) -> bytes:  # type: ignore[override]  # Prefect calls it with _sync=True and takes the bytes; its signature says coroutine
         """Read a record.
 
         Raises:
@@ -54,7 +54,7 @@ class StageRecords(WritableFileSystem):
         """Read a record; the reference is small, so nothing is gained by doing it asynchronously."""
         return self.read_path(path)
 
-    def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> None:
+    def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> None:  # type: ignore[override]  # as read_path
         """Write a record whole."""
         self._storage.write(f"records/{path}", content)
 
