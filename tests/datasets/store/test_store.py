@@ -26,6 +26,7 @@ from datasets.store import (
     Draft,
     InputRef,
     Manifest,
+    Part,
     Storage,
     Store,
     digest_of,
@@ -269,6 +270,20 @@ def test_a_part_without_its_last_object_is_finished_by_the_next_run(store: Store
     assert store.part("shard", "k") is None
     part = store.put_part("shard", "k", {"a.tar": b"1", "b.tar": b"22"})
     assert store.part("shard", "k") == part
+
+
+def test_racing_makers_of_a_part_agree(url: str) -> None:
+    barrier = threading.Barrier(4)
+    stores = [Store(Storage(url)) for _ in range(4)]
+
+    def race(index: int) -> Part:
+        barrier.wait()
+        return stores[index].put_part("shard", "k", {"a": b"%d" % index, "b": b"%d" % index})
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(race, range(4)))
+    assert all(part == parts[0] for part in parts)
+    assert stores[0].read_part(parts[0], "a") == stores[0].read_part(parts[0], "b")
 
 
 def test_a_part_of_a_live_writer_with_other_bytes_is_waited_for(tmp_path: Path) -> None:
