@@ -69,6 +69,8 @@ def test_real_weights_agree_with_the_package(shared_weights: Path, pair: tuple[T
     distance = real(shared_weights, net)
     assert torch.equal(distance(*pair), expected)
     assert torch.equal(distance.train()(*pair), expected), "the original's dropout comes alive in training"
+    distance._frozen[0].train()
+    assert torch.equal(distance(*pair), expected), "not even when the network itself is switched: there is none"
     assert torch.equal(distance(pair[0], pair[0]), torch.zeros(2))
     assert distance.weights_sha256() == real(shared_weights, net).weights_sha256()
 

@@ -178,6 +178,13 @@ def test_an_image_that_holds_no_patch_is_refused(images: Tensor) -> None:
     assert discriminator(torch.zeros(1, 3, 48, 48)).shape == (1, 1, 1, 1)
 
 
+def test_widths_double_up_to_eightfold() -> None:
+    discriminator = make(gan={"num_layers": 5}).discriminator
+    assert discriminator is not None
+    widths = [layer.out_channels for layer in discriminator.layers if isinstance(layer, nn.Conv2d)]
+    assert widths == [8, 16, 32, 64, 64, 64, 1]
+
+
 def test_a_rolled_back_actnorm_initialises_again() -> None:
     """Its cached knowledge of the buffer must not outlive a load."""
     config = PatchGanConfig(base_channels=8, num_layers=1, norm="actnorm")
