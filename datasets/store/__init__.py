@@ -7,6 +7,7 @@ at a time), parts.py and workspace.py (what survives a kill), storage/ (what fil
 from datasets.store.artifact import Artifact
 from datasets.store.errors import (
     ArtifactMissing,
+    ArtifactTooNew,
     CorruptObject,
     DiskFull,
     LeaseLost,
@@ -28,6 +29,7 @@ __all__ = [
     "Artifact",
     "ArtifactMissing",
     "ArtifactRef",
+    "ArtifactTooNew",
     "CorruptObject",
     "Cost",
     "DiskFull",

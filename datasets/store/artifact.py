@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from datasets.store.errors import CorruptObject
@@ -38,10 +39,9 @@ class Artifact:
         Raises:
             KeyError: the artifact has no such file.
         """
-        for entry in self.manifest.entries():
-            if entry.path == path:
-                return entry
-        raise KeyError(f"{self.manifest.kind} {self.manifest.fingerprint[:12]} has no file {path!r}")
+        if path not in self._entries:
+            raise KeyError(f"{self.manifest.kind} {self.manifest.fingerprint[:12]} has no file {path!r}")
+        return self._entries[path]
 
     def read(self, path: str) -> bytes:
         """Return a whole file, checked against its sha256.
@@ -57,6 +57,10 @@ class Artifact:
         entry = self.entry(path)
         assert 0 <= start <= end <= entry.bytes, f"{path} has {entry.bytes} bytes, {start} to {end} were asked for"
         return self.storage.read_range(resolve(self.manifest.folder, path), start, end)
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, FileEntry]:
+        return {entry.path: entry for entry in self.manifest.entries()}
 
     def url(self, path: str) -> str:
         """Return the URL of a file."""

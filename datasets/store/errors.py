@@ -7,6 +7,7 @@ StoreError
 ├── ObjectMissing          no such object
 ├── CorruptObject          an object has another size or sha256 than its manifest says
 ├── ArtifactMissing        no published artifact of that kind, fingerprint and digest
+├── ArtifactTooNew         a newer Tessera published it
 └── LeaseLost              another run has taken over what this one was computing
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArtifactMissing",
+    "ArtifactTooNew",
     "CorruptObject",
     "DiskFull",
     "LeaseLost",
@@ -50,6 +52,10 @@ class CorruptObject(StoreError):
 
 class ArtifactMissing(StoreError):
     """There is no such published artifact."""
+
+
+class ArtifactTooNew(StoreError):
+    """A manifest has a schema that this version cannot read; to call it damaged would be to overwrite it."""
 
 
 class LeaseLost(StoreError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from datasets.store.errors import CorruptObject, StoreUnavailable
+from datasets.store.errors import ArtifactTooNew, CorruptObject
 from datasets.store.fingerprint import digest_of, sha256
 from datasets.store.names import artifact_folder, check_file, check_kind, check_name
 from vqgan_core.config import Config
@@ -132,11 +132,11 @@ class Manifest(BaseModel):
 
         Raises:
             CorruptObject: it is no manifest, or damaged.
-            StoreUnavailable: a newer Tessera wrote it; to call that damaged would be to overwrite it.
+            ArtifactTooNew: a newer Tessera wrote it.
         """
         version = _schema_version(data)
         if version > SCHEMA_VERSION:
-            raise StoreUnavailable(
+            raise ArtifactTooNew(
                 f"{where} has schema version {version}, this Tessera reads up to {SCHEMA_VERSION}: update it"
             )
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from datasets.store.artifact import read_checked
 from datasets.store.errors import CorruptObject, ObjectMissing
 from datasets.store.fingerprint import sha256
 from datasets.store.manifest import FileEntry, Kind, Name, describe, to_json
@@ -20,7 +21,7 @@ from datasets.store.names import PART, check_name, part_folder
 from datasets.store.storage import Storage
 from vqgan_core.config import Config
 
-__all__ = ["Part", "put_new", "read_part", "write_part"]
+__all__ = ["Part", "put_new", "read_part", "read_part_file", "write_part"]
 
 _LOG = logging.getLogger(__name__)
 _OTHER_WRITER_SECONDS = 20.0
@@ -80,6 +81,21 @@ def write_part(
             put_new(storage, f"{folder}/{name}", data, replace=True)
     storage.write(f"{folder}/{PART}", to_json(part.model_dump(mode="json")))
     return part
+
+
+def read_part_file(storage: Storage, part: Part, name: str) -> bytes:
+    """Return a file of a part, checked against its sha256.
+
+    Raises:
+        KeyError: the part has no such file.
+        CorruptObject: what the store has is something else.
+    """
+    for entry in part.files:
+        if _name(entry.path) == name:
+            return read_checked(storage, f"{part_folder(part.kind, part.key)}/{name}", entry)
+    raise KeyError(
+        f"part {part.kind} {part.key} has no file {name!r}, only {[_name(entry.path) for entry in part.files]}"
+    )
 
 
 def put_new(storage: Storage, path: str, data: bytes, *, replace: bool) -> bool:

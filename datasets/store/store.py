@@ -15,14 +15,15 @@ from datasets.store import gc as _gc
 from datasets.store import lease as _lease
 from datasets.store.artifact import Artifact
 from datasets.store.environment import environment
-from datasets.store.errors import ArtifactMissing, CorruptObject, ObjectMissing
+from datasets.store.errors import ArtifactMissing, ArtifactTooNew, CorruptObject, ObjectMissing
 from datasets.store.fingerprint import digest_of
 from datasets.store.manifest import ArtifactRef, Cost, FileEntry, InputRef, Manifest, describe
 from datasets.store.names import MANIFEST, RESERVED, artifact_folder, claim_folder, resolve, work_folder
-from datasets.store.parts import Part, put_new, read_part, write_part
+from datasets.store.parts import Part, put_new, read_part, read_part_file, write_part
 from datasets.store.storage import Storage
 from datasets.store.verify import verify_manifest
 from datasets.store.workspace import Workspace
+from vqgan_core.config import canonical_json
 
 __all__ = ["Draft", "Store"]
 
@@ -49,7 +50,7 @@ class Draft:
     """Pages that hold times; not part of the digest."""
     summary: Mapping[str, Any] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
-    """Bytes that are 0 are taken from the store's own count."""
+    """Bytes that are 0 are taken from the store's own count, which begins when it is opened."""
     device: str = "cpu"
     """Name of what computed."""
 
@@ -80,6 +81,9 @@ class Store:
         """Return an artifact whose manifest and files are all there with their sizes, else None.
 
         A damaged one is reported in the log and treated as missing, so that its stage makes it again.
+
+        Raises:
+            ArtifactTooNew: a newer Tessera wrote it.
         """
         try:
             manifest = self._manifest(kind, fingerprint)
@@ -148,10 +152,20 @@ class Store:
         """Publish a part, or return the one that is there already."""
         return write_part(self.storage, kind, key, files, summary)
 
+    def read_part(self, part: Part, name: str) -> bytes:
+        """Return a file of a part, checked against its sha256.
+
+        Raises:
+            KeyError: the part has no such file.
+            CorruptObject: what the store has is something else.
+        """
+        return read_part_file(self.storage, part, name)
+
     def publish(self, draft: Draft, lease: _lease.Lease | None = None) -> ArtifactRef:
         """Publish an artifact, manifest last; if it was published meanwhile, that one stays and is returned.
 
         Raises:
+            ValueError: the draft cannot be described: a name that no store could hold, a NaN in its summary.
             LeaseLost: another run has taken over.
             ArtifactMissing: a part is not there any more.
             StoreNotWritable: no permission or no space; nothing is published then.
@@ -203,6 +217,12 @@ class Store:
         paths = [entry.path for entry in (*files, *views)]
         assert len(set(paths)) == len(paths), f"a file is listed twice: {sorted(paths)}"
         assert MANIFEST not in paths, f"{MANIFEST} is the store's own"
+        try:
+            canonical_json([dict(draft.recipe), dict(draft.summary)])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"recipe or summary of {draft.kind} is no JSON ({error}); give plain numbers, None for a missing one"
+            ) from None
         return Manifest(
             kind=draft.kind,
             fingerprint=draft.fingerprint,
@@ -243,7 +263,7 @@ class Store:
     def _manifest_or_warning(self, kind: str, fingerprint: str) -> Manifest | None:
         try:
             return self._manifest(kind, fingerprint)
-        except CorruptObject as error:
+        except (CorruptObject, ArtifactTooNew) as error:
             _LOG.warning("%s", error)
             return None
 

@@ -20,6 +20,7 @@ from datasets.store.storage.backend import Entry, temporary_name
 __all__ = ["LocalBackend"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ATTEMPTS = 5
 
 
@@ -49,7 +50,7 @@ class LocalBackend:
         """Put a whole file by hard link, which fails if the name exists."""
         try:
             with self._written(path, data) as temporary:
-                (self._root / path).hardlink_to(temporary)
+                _link(temporary, self._root / path, data)
         except FileExistsError:
             return False
         return True
@@ -168,6 +169,16 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _link(temporary: Path, path: Path, data: bytes) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # exFAT, some network mounts: exclusive still, but a kill can leave a torn object, which readers will notice.
+        _write_synced(path, data)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -13,6 +14,15 @@ from datasets.store.storage.backend import Entry
 __all__ = ["MemoryBackend"]
 
 _LOCK = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Another thread of the parent may have held the lock when it forked."""
+    global _LOCK  # noqa: PLW0603 (one store a process, one lock)
+    _LOCK = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class MemoryBackend:

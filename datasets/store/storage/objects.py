@@ -17,7 +17,6 @@ What has to be known about s3fs (each is a test):
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 import uuid
@@ -30,20 +29,22 @@ import fsspec.config
 import fsspec.core
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from datasets.store.errors import ObjectMissing, StoreError, StoreNotWritable, StoreUnavailable
+from datasets.store.errors import DiskFull, ObjectMissing, StoreError, StoreNotWritable, StoreUnavailable
 from datasets.store.storage.backend import Entry
 
 __all__ = ["ObjectBackend"]
 
 _T = TypeVar("_T")
 _RANGE_BYTES = 8 << 20
+_UPLOAD_BYTES = 32 << 20
 _ATTEMPTS = 6
+_UNREACHABLE_ATTEMPTS = 2
 _FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError)
 _BAD_CREDENTIALS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidClientTokenId",
     "AuthorizationHeaderMalformed", "InvalidSecurity", "RequestTimeTooSkewed",
 }  # fmt: skip
-_LOG = logging.getLogger(__name__)
+_FULL = ("QuotaExceeded", "StorageFull")
 
 
 class ObjectBackend:
@@ -90,7 +91,9 @@ class ObjectBackend:
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole object."""
-        self._call("write", path, lambda: self._fs.pipe_file(self._absolute(path), data))
+        # From twice this size on it is a multipart upload: in parallel, and visible only when complete.
+        options = {"chunksize": _UPLOAD_BYTES} if self._is_s3 else {}
+        self._call("write", path, lambda: self._fs.pipe_file(self._absolute(path), data, **options))
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole object if there is none, in one PUT."""
@@ -106,7 +109,7 @@ class ObjectBackend:
                     return self._is_ours(path, data)
                 if status == 501:
                     return self._create_unprotected(path, data)
-                if attempt == _ATTEMPTS - 1 or (status is not None and status != 409 and status < 500):
+                if not _may_pass(status, attempt):
                     self._explain(error, "write", path)
                 time.sleep(0.1 * 2**attempt)
             else:
@@ -201,6 +204,10 @@ class ObjectBackend:
                 f"the credentials for {self._url}{where} are missing or refused ({code or 'none found'}); "
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
             ) from error
+        if status == 507 or (code is not None and code.endswith(_FULL)):
+            raise DiskFull(
+                f"no room to write {self._url.rstrip('/')}/{path}{where} ({code}); free some space"
+            ) from error
         if isinstance(error, PermissionError) or status == 403:
             kind = StoreNotWritable if verb == "write" else StoreUnavailable
             raise kind(f"no permission to {verb} {self._url.rstrip('/')}/{path}{where} ({code or 'denied'})") from error
@@ -240,6 +247,13 @@ def _credentials_as_text() -> dict[str, str]:
                 f"FSSPEC_S3_{name.upper()}", given if isinstance(given, str) else json.dumps(given)
             )
     return texts
+
+
+def _may_pass(status: int | None, attempt: int) -> bool:
+    """Whether a failed creation is worth another attempt; without an answer s3fs has itself tried several times."""
+    if status is None:
+        return attempt < _UNREACHABLE_ATTEMPTS
+    return attempt < _ATTEMPTS - 1 and (status == 409 or status >= 500)
 
 
 def _response(error: BaseException) -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Storage:
         """The file system, opened by this very process: neither s3fs nor its threads survive a fork."""
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
+            self._lock = threading.Lock()  # another thread of the parent may have held the old one when it forked
             opened = self._opened = (os.getpid(), _open(self.root, self._endpoint_url))
         return opened[1]
 

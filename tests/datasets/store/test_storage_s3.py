@@ -13,7 +13,8 @@ import fsspec.config
 import pytest
 from botocore.exceptions import ClientError
 
-from datasets.store import CorruptObject, Storage, StoreError, StoreUnavailable
+from datasets.store import CorruptObject, DiskFull, Storage, StoreError, StoreNotWritable, StoreUnavailable
+from datasets.store.storage import objects
 from tests.s3_server import KEY_ID, SECRET, Faults
 
 LARGE = bytes(range(256)) * (20 << 12)  # 20 MiB: three ranges of 8 MiB
@@ -206,3 +207,26 @@ def test_keys_are_deleted_one_by_one(storage: Storage, faults: Faults) -> None:
     storage.write("a", b"1")
     storage.delete("a")
     assert [method for method, _, _ in faults.log] == ["PUT", "DELETE"]
+
+
+def test_a_large_upload_is_visible_only_when_complete(
+    storage: Storage, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_UPLOAD_BYTES", 6 << 20)
+    faults.add("status", method="PUT", path="partNumber=3", times=10**6, status=403, code="AccessDenied")
+    with pytest.raises(StoreNotWritable, match="no permission"):
+        storage.write("a", LARGE)
+    assert storage.size("a") is None
+    bucket = storage.root.removeprefix("s3://").split("/")[0]
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket=bucket)
+    faults.plan.clear()
+    faults.add("reset", method="PUT", path="partNumber=3")
+    storage.write("a", LARGE)
+    assert storage.read("a", size=len(LARGE)) == LARGE
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "QuotaExceeded"), (507, "XMinioStorageFull")])
+def test_a_full_server_is_a_full_disk(storage: Storage, faults: Faults, status: int, code: str) -> None:
+    faults.add("status", method="PUT", times=10**6, status=status, code=code)
+    with pytest.raises(DiskFull, match=code):
+        storage.write("a", b"1")
