@@ -47,7 +47,7 @@ def collect(
 
     Args:
         storage: the store.
-        published: reads all manifests; called after the listing, so that nothing listed is published unseen.
+        published: reads all manifests; called after the listing, and again before parts are looked at.
         dry_run: only list.
         older_than_seconds: what has a younger object beside it stays; so do live runs' claims of any age.
 
@@ -55,12 +55,14 @@ def collect(
         What was found or deleted; with `dry_run=False` only what is really gone.
     """
     groups = _group(storage.entries(""))
-    sweep = _Sweep(storage, groups, published(), older_than_seconds)
+    parts = {folder for folder in groups if folder.startswith("parts/")}
     found = []
-    for folder in sorted(groups):
-        garbage = sweep.garbage_in(folder)
-        if garbage and (dry_run or sweep.delete(folder, garbage)):
-            found += garbage
+    for folders in (set(groups) - parts, parts):
+        sweep = _Sweep(storage, groups, published(), older_than_seconds)
+        for folder in sorted(folders):
+            garbage = sweep.garbage_in(folder)
+            if garbage and (dry_run or sweep.delete(folder, garbage)):
+                found += garbage
     return found
 
 
@@ -113,7 +115,7 @@ class _Sweep:
             self._remove(garbage)
             return True
         with try_hold(self._storage, claim) as lease:
-            if lease is None:
+            if lease is None or self._published_since(folder):
                 return False
             self._remove(garbage)
         # Our own claim goes, too, where nobody needs to see that there was one.
@@ -136,6 +138,11 @@ class _Sweep:
             return "claim of a published artifact" if name in map(_claim_name, self._published) else None
         return None if folder in self._published | self._unreadable else "never published"
 
+    def _published_since(self, folder: str) -> bool:
+        """Whether a run has published the folder since the manifests were read; its lease is ours now."""
+        is_artifact = _ARTIFACT.fullmatch(folder) is not None and folder not in self._published
+        return is_artifact and self._storage.size(f"{folder}/{MANIFEST}") is not None
+
     def _is_old(self, entries: Sequence[Entry], times: float = 1.0) -> bool:
         return all(self._now - entry.modified >= self._age * times for entry in entries)
 
@@ -152,8 +159,9 @@ class _Sweep:
         holder = read_holder(self._storage, claim, numbers[-1]) if numbers else None
         if holder is None or holder.released or holder.is_dead():
             return False
-        beats = [entry.modified for entry in self._groups.get(claim, [])]
-        return not beats or self._now - max(beats) < max(self._age, _SURELY_DEAD_SECONDS)
+        last = claim_path(claim, numbers[-1])
+        beats = [entry.modified for entry in self._groups.get(claim, []) if entry.path == last]
+        return not beats or self._now - beats[0] < max(self._age, _SURELY_DEAD_SECONDS)
 
     def _remove(self, garbage: Iterable[Garbage]) -> None:
         for item in garbage:

@@ -24,7 +24,7 @@ from vqgan_core.config import Config
 __all__ = ["Part", "put_new", "read_part", "read_part_file", "write_part"]
 
 _LOG = logging.getLogger(__name__)
-_OTHER_WRITER_SECONDS = 20.0
+_OTHER_WRITER_SECONDS = 45.0
 _LARGE_BYTES = 64 << 20
 
 
@@ -44,8 +44,11 @@ class Part(Config):
 def read_part(storage: Storage, kind: str, key: str) -> Part | None:
     """Return a part whose files are all there with their size, else None."""
     folder = part_folder(kind, key)
+    sizes = storage.find(folder)
+    if f"{folder}/{PART}" not in sizes:
+        return None
     try:
-        data = storage.read(f"{folder}/{PART}")
+        data = storage.read(f"{folder}/{PART}", size=sizes[f"{folder}/{PART}"])
     except ObjectMissing:
         return None
     try:
@@ -53,7 +56,6 @@ def read_part(storage: Storage, kind: str, key: str) -> Part | None:
     except ValidationError:
         _LOG.warning("%s cannot be read and is made again", storage.url(f"{folder}/{PART}"))
         return None
-    sizes = storage.find(folder)
     absent = [entry.path for entry in part.files if sizes.get(f"{folder}/{_name(entry.path)}") != entry.bytes]
     if absent or (part.kind, part.key) != (kind, key):
         _LOG.warning(

@@ -164,6 +164,11 @@ class Store:
     def publish(self, draft: Draft, lease: _lease.Lease | None = None) -> ArtifactRef:
         """Publish an artifact, manifest last; if it was published meanwhile, that one stays and is returned.
 
+        Args:
+            draft: what to publish.
+            lease: the claim under which it was made, checked before every write. Without one the caller has to see to
+                it that nobody publishes the same fingerprint at the same time.
+
         Raises:
             ValueError: the draft cannot be described: a name that no store could hold, a NaN in its summary.
             LeaseLost: another run has taken over.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.store import Artifact, Draft, Holder, Storage, Store
+from datasets.store import Artifact, Draft, Holder, Manifest, Storage, Store
 from tests.datasets.store.conftest import Spawn
 
 PUBLISHED, UNPUBLISHED = "a" * 64, "b" * 64
@@ -142,3 +142,25 @@ def test_what_is_not_ours_stays(tmp_path: Path, path: str) -> None:
     storage.write(path, b"precious")
     assert Store(storage).gc(dry_run=False, older_than_seconds=0) == []
     assert storage.read(path) == b"precious"
+
+
+def test_what_is_published_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(str(tmp_path))
+    publish(store)
+    store.storage.write(f"corpus/{UNPUBLISHED}/a", b"12")  # a dead run's file, which the next run takes over
+    store.put_part("shard", "other", {"x.tar": b"123", "y.tar": b"1"})
+    read_all, calls = store.artifacts, 0
+
+    def read_and_be_overtaken(kind: str | None = None) -> list[Manifest]:
+        nonlocal calls
+        calls += 1
+        manifests = read_all(kind)
+        if calls == 1:
+            publish(store, UNPUBLISHED, key="other")
+        return manifests
+
+    monkeypatch.setattr(store, "artifacts", read_and_be_overtaken)
+    store.gc(dry_run=False, older_than_seconds=0)
+    assert calls == 2
+    assert len(read_all()) == 2
+    assert store.verify() == []

@@ -234,58 +234,6 @@ def test_artifacts_are_listed_oldest_first(store: Store) -> None:
     assert store.artifacts("prior") == []
 
 
-def test_workspaces_keep_names_apart(store: Store) -> None:
-    work, other = store.workspace("prior", "a" * 64), store.workspace("prior", "b" * 64)
-    work.put("checkpoint-1", b"1")
-    work.put("parts/2", b"22")
-    work.put("checkpoint-1", b"one")
-    other.put("checkpoint-1", b"x")
-    assert work.names() == ["checkpoint-1", "parts/2"]
-    assert (work.get("checkpoint-1"), work.get("parts/2"), work.get("nothing")) == (b"one", b"22", None)
-    work.delete("checkpoint-1")
-    work.delete("nothing")
-    assert work.names() == ["parts/2"]
-    work.clear()
-    assert work.names() == []
-    assert other.names() == ["checkpoint-1"]
-    with pytest.raises(ValueError, match="expected letters"):
-        work.put("../../x", b"1")
-
-
-def test_parts_are_made_once(store: Store) -> None:
-    first = store.put_part("shard", "k", {"a.tar": b"1", "b.tar": b"22"}, {"records": 1})
-    assert store.part("shard", "k") == first == store.put_part("shard", "k", {"a.tar": b"other"})
-    assert store.part("shard", "nothing") is None
-    assert store.read_part(first, "a.tar") == b"1"
-    with pytest.raises(KeyError, match=r"has no file 'c\.tar', only"):
-        store.read_part(first, "c.tar")
-    store.storage.write("parts/shard/k/a.tar", b"2")
-    with pytest.raises(CorruptObject, match="is damaged"):
-        store.read_part(first, "a.tar")
-
-
-def test_a_part_without_its_last_object_is_finished_by_the_next_run(store: Store) -> None:
-    store.storage.write("parts/shard/k/a.tar", b"1")
-    assert store.part("shard", "k") is None
-    part = store.put_part("shard", "k", {"a.tar": b"1", "b.tar": b"22"})
-    assert store.part("shard", "k") == part
-
-
-def test_a_part_of_a_live_writer_with_other_bytes_is_waited_for(tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path))
-    theirs = Store.open(str(tmp_path / "theirs")).put_part("shard", "k", {"a.tar": b"theirs"})
-    store.storage.write("parts/shard/k/a.tar", b"theirs")
-
-    def finish() -> None:
-        time.sleep(0.7)
-        store.storage.write("parts/shard/k/part.json", theirs.model_dump_json().encode())
-
-    thread = threading.Thread(target=finish)
-    thread.start()
-    assert store.put_part("shard", "k", {"a.tar": b"ours"}) == theirs
-    thread.join()
-
-
 def test_a_lost_part_stops_the_publication(store_on_disk: Store) -> None:
     whole = draft(store_on_disk)
     store_on_disk.storage.delete("parts/shard/key-1/train-000000.tar")
