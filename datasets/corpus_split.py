@@ -48,7 +48,9 @@ class CorpusSplit:
         self.name = name
         self._table, self._files, self._channels = table, files, channels
         self.labels: Int64[np.ndarray, " R"] = table["label"].to_numpy()
-        self.shards: list[str] = sorted(pc.unique(table["shard"]).to_pylist())
+        # By their own names: in which folder a store keeps them must not change the order of records.
+        paths = pc.unique(table["shard"]).to_pylist()
+        self.shards: list[str] = sorted(paths, key=lambda path: (path.rpartition("/")[2], path))
         number = {shard: i for i, shard in enumerate(self.shards)}
         shard = np.array([number[name] for name in table["shard"].to_pylist()], np.int64)
         self.by_shard: Int64[np.ndarray, " R"] = np.argsort(shard, kind="stable")

@@ -83,7 +83,8 @@ def _context() -> Any:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(["datasets.ingest.canonical"])
+        # Not our own modules: the server does not have our sys.path, and `datasets` there may be someone else's.
+        context.set_forkserver_preload(["numpy", "PIL.Image", "PIL.ImageCms", "pebble", "pydantic"])
     return context
 
 

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError
 
 from datasets.errors import SourceChanged, SourceError
 from datasets.sources.listing import SourceEntry, content_checksum
+from datasets.store.storage.objects import s3_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,16 +41,11 @@ class Remote:
         """
         _refuse(url)
         self.url = url
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         if url.startswith(("s3://", "s3a://")):
-            options = {
-                "use_listings_cache": False,
-                "endpoint_url": endpoint_url,
-                # Servers that are not AWS do not know the newer checksums.
-                "config_kwargs": {"request_checksum_calculation": "when_required"},
-            }
+            options |= s3_options(endpoint_url)
         try:
-            self.fs, path = fsspec.core.url_to_fs(url, **{k: v for k, v in options.items() if v is not None})
+            self.fs, path = fsspec.core.url_to_fs(url, **options)
         except (ValueError, ImportError, OSError) as error:
             raise SourceError(f"cannot open {url}: {_one_line(error)}") from None
         self.path: str = path.rstrip("/") or path

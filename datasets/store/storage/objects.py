@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from datasets.store.errors import DiskFull, ObjectMissing, StoreError, StoreNotWritable, StoreUnavailable
 from datasets.store.storage.backend import Entry
 
-__all__ = ["ObjectBackend"]
+__all__ = ["ObjectBackend", "s3_options"]
 
 _T = TypeVar("_T")
 _RANGE_BYTES = 8 << 20
@@ -56,7 +56,7 @@ class ObjectBackend:
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         self._is_s3 = url.startswith(("s3://", "s3a://"))
         if self._is_s3:
-            options |= _s3_options(endpoint_url)
+            options |= s3_options(endpoint_url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url, **options)
         except (ValueError, ImportError) as error:
@@ -224,7 +224,8 @@ class _PastTheEndError(StoreError):
     """A range begins at or after the end of the object: with start 0, the object is empty."""
 
 
-def _s3_options(endpoint_url: str | None) -> dict[str, Any]:
+def s3_options(endpoint_url: str | None) -> dict[str, Any]:
+    """Options of s3fs that a store and a source need alike: endpoint, retries, credentials as text, checksums."""
     endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config: dict[str, Any] = {"retries": {"max_attempts": 3, "mode": "standard"}}
     options: dict[str, Any] = {"config_kwargs": config, **_credentials_as_text()}

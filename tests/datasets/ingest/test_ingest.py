@@ -206,8 +206,8 @@ def test_webdataset_reads_our_shards(
     extension: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WDS_SECURE", "1")
     webdataset = pytest.importorskip("webdataset")
+    monkeypatch.setattr(webdataset.utils, "enforce_security", True)  # what WDS_SECURE=1 sets at import
     result = ingest(animals.model_copy(update={"format": format_}), pool)
     shards = {name: data for name, data in result.files.items() if name.endswith(".tar")}
     out = tmp_path / "shards"

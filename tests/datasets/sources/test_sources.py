@@ -222,6 +222,8 @@ def test_object_storage(bucket: tuple[str, str], photos: Path) -> None:
     for path in photos.rglob("*.*"):
         fs.pipe_file(f"{name}/set/{path.relative_to(photos)}", path.read_bytes())
     fs.pipe_file(f"{name}/set/cat/odd [1]#?%20.png", png(5))
+    fs.pipe_file(f"{name}/set2/cat/other.png", png(5))  # a longer name is another folder
+    fs.pipe_file(f"{name}/set/cat/", b"")  # what consoles leave for a folder
     source = folder(f"s3://{name}/set", endpoint_url=endpoint)
     listing = source.list()
     assert [e.path for e in listing] == ["cat/a.png", "cat/b.PNG", "cat/odd [1]#?%20.png", "dog/deep/c.png"]
