@@ -67,9 +67,10 @@ class Lpips(nn.Module):
         return digest.hexdigest()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What `.to()` does to submodules, except that the network stays fp32.
+        # What `.to()` does to submodules: the network follows to another device, and keeps its exact fp32 values.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # Call to untyped function "_apply"
-        self._frozen[0]._apply(fn, recurse).float()  # type: ignore[no-untyped-call]  # the same
+        for tensor in [*self._frozen[0].parameters(), *self._frozen[0].buffers()]:
+            tensor.data = tensor.data.to(fn(tensor.data).device)
         return self
 
     def _check(self, images: Tensor) -> None:
@@ -156,13 +157,13 @@ def _full_state(config: LpipsConfig) -> dict[str, Tensor]:
 def _download(url: str, *, net: str) -> dict[str, Tensor]:
     """A state dict from torch hub's cache, or through it from the network."""
     name = url.rsplit("/", 1)[-1]
-    if not url.startswith("https://download.pytorch.org/"):
+    known_hash = torch.hub.HASH_REGEX.search(name) if url.startswith("https://download.pytorch.org/") else None
+    if known_hash is None:
         # The cache is keyed by file name alone: two URLs that end alike must not share a file.
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        known_hash = torch.hub.HASH_REGEX.search(name)
         try:
             torch.hub.download_url_to_file(url, str(path), known_hash.group(1) if known_hash else None, progress=False)
         except (OSError, RuntimeError, ValueError) as error:

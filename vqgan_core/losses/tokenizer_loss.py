@@ -34,7 +34,15 @@ Logs = dict[str, Tensor]
 
 
 class TokenizerLoss(nn.Module):
-    """Pixel + perceptual + codebook + λ · adversarial; the discriminator is its only trained part."""
+    """Pixel + perceptual + codebook + λ · adversarial; the discriminator is its only trained part.
+
+    Args:
+        config: which terms, and their weights.
+        image_channels: of the images that are compared.
+
+    Raises:
+        ValueError: the perceptual weights are not there, or do not compare images of so many channels.
+    """
 
     perceptual: nn.Module | None
     discriminator: PatchDiscriminator | None
@@ -42,12 +50,13 @@ class TokenizerLoss(nn.Module):
     def __init__(self, config: TokenizerLossConfig, image_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.perceptual = build_perceptual(config.perceptual)
-        self.perceptual_weight = config.perceptual.weight if isinstance(config.perceptual, LpipsConfig) else 0.0
-        if self.perceptual is not None and image_channels not in (1, 3):
+        lpips = config.perceptual if isinstance(config.perceptual, LpipsConfig) else None
+        if lpips is not None and image_channels not in (1, 3):
             raise ValueError(
                 f"LPIPS compares images of 1 or 3 channels, these have {image_channels}; use perceptual: none"
             )
+        self.perceptual = build_perceptual(config.perceptual)
+        self.perceptual_weight = 0.0 if lpips is None else lpips.weight
         gan = config.adversarial
         self.discriminator = PatchDiscriminator(gan, image_channels) if isinstance(gan, PatchGanConfig) else None
 

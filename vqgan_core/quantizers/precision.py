@@ -15,19 +15,36 @@ import torch
 
 __all__ = ["full_precision"]
 
-# PyTorch's switch belongs to the process: without the lock two threads that encode would restore each other's state.
-_SWITCH = threading.Lock()
+
+class _Switch:
+    """TF32 is off while at least one thread asks for it: PyTorch's own switch belongs to the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._restore: Callable[[], None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_inside == 0:
+                self._restore = _disable_tf32()
+            self._num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0 and self._restore is not None:
+                self._restore()
+
+
+_SWITCH = _Switch()
 
 
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
     """Run without autocast and with fp32 matrix products; the previous setting comes back afterwards."""
     with _SWITCH, torch.autocast(device_type, enabled=False):
-        restore = _disable_tf32()
-        try:
-            yield
-        finally:
-            restore()
+        yield
 
 
 def _disable_tf32() -> Callable[[], None]:

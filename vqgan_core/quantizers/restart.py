@@ -26,7 +26,12 @@ RestartHook = Callable[[Bool[Tensor, " K"], Float[Tensor, "K D"]], None]
 
 
 class DeadCodeRestart:
-    """Counts the steps since each entry was last chosen, and moves those that waited too long."""
+    """Counts the steps since each entry was last chosen, and moves those that waited too long.
+
+    Args:
+        quantizer: whose codebook is kept in use, on the device where it will stay.
+        after_steps: optimiser steps without a latent after which an entry moves.
+    """
 
     def __init__(self, quantizer: VectorQuantizer, after_steps: int) -> None:
         self.quantizer = quantizer

@@ -40,7 +40,13 @@ def nearest(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) -> In
 
 
 class VectorQuantizer(nn.Module):
-    """Nearest entry, straight-through gradient, codebook and commitment loss."""
+    """Nearest entry, straight-through gradient, codebook and commitment loss.
+
+    Args:
+        codebook_size: K.
+        codebook_dim: D.
+        config: β and its place, unit vectors.
+    """
 
     def __init__(self, codebook_size: int, codebook_dim: int, config: VectorQuantizerConfig) -> None:
         super().__init__()

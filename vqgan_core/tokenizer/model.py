@@ -92,7 +92,7 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
-        was_training = self.encoder.training
+        was_training = self.encoder.training  # dropout would make the indices random
         self.encoder.eval()
         try:
             return self.quantizer.encode(self.latents(images))
@@ -105,8 +105,7 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: not a `B h w` grid of integers, or an index outside the codebook.
         """
-        self._check_indices(indices)
-        return self._decode(self.quantizer.decode(indices.long()))
+        return self._decode(self.quantizer.decode(self._checked(indices)))
 
     def to_files(self) -> dict[str, bytes]:
         """The tokenizer as files; the same weights always give the same bytes."""
@@ -161,19 +160,21 @@ class Tokenizer(nn.Module):
                 f"resize or crop it, nearest are {near}"
             )
 
-    def _check_indices(self, indices: Tensor) -> None:
+    def _checked(self, indices: Tensor) -> Int[Tensor, "B h w"]:
         if indices.ndim != 3 or indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
             raise ValueError(
                 f"indices of shape {tuple(indices.shape)}, {indices.dtype}: expected integers (batch, h, w)"
             )
         if indices.numel() == 0:
             raise ValueError(f"indices of shape {tuple(indices.shape)}: the grid is empty")
+        indices = indices.long()  # of any integer type that token files use
         low, high = (int(bound) for bound in torch.aminmax(indices))
         if low < 0 or high >= self.codebook_size:
             raise ValueError(
                 f"index {low if low < 0 else high} is outside the codebook: allowed are 0 to {self.codebook_size - 1}; "
                 "do these tokens belong to another tokenizer?"
             )
+        return indices
 
 
 def _nearest_multiples(size: int, f: int) -> list[int]:
