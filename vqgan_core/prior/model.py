@@ -191,6 +191,7 @@ def _read_config(files: Mapping[str, bytes]) -> tuple[PriorConfig, TokenSpec]:
 def _check_range(what: str, values: Int[Tensor, ...], limit: int, meaning: str) -> None:
     if values.is_meta or not values.numel():
         return
+    # On a GPU this waits for the device once a call; an index out of range would otherwise end the whole process there.
     low, high = (int(value) for value in torch.aminmax(values))
     if low < 0 or high >= limit:
         worst = low if low < 0 else high

@@ -41,22 +41,23 @@ class ImageStreams:
         values = seeds.tolist() if isinstance(seeds, Tensor) else [int(seed) for seed in seeds]
         if any(not 0 <= seed < 2**63 for seed in values):
             raise ValueError(f"seeds {values[:8]}: each must be in 0 … 2^63 - 1")
-        self._keys = _mix(torch.tensor(values, dtype=torch.int64, device=device) + GAMMA)
+        self._keys = mix(torch.tensor(values, dtype=torch.int64, device=device) + GAMMA)
 
     def __len__(self) -> int:
         return self._keys.shape[0]
 
     def exponential(self, step: int, num_entries: int) -> Float[Tensor, "B K"]:
         """Exp(1) noise of one step, in (0, 17)."""
-        starts = _mix(self._keys + _signed((step + 1) * GAMMA % 2**64))
+        starts = mix(self._keys + _signed((step + 1) * GAMMA % 2**64))
         counters = torch.arange(1, num_entries + 1, device=starts.device) * GAMMA
-        bits = _mix(starts[:, None] + counters)
+        bits = mix(starts[:, None] + counters)
         # 53 bits as fp32: the numbers near 0, which decide a race, keep 24 significant bits.
         uniform = _shift_right(bits, 11).to(torch.float32) * 2.0**-53
         return -torch.log1p(-uniform.clamp(2.0**-53, LARGEST))
 
 
-def _mix(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
+def mix(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
+    """SplitMix64's bijection of 64-bit integers, after which neighbours look unrelated."""
     x = (x ^ _shift_right(x, 30)) * MIX_1
     x = (x ^ _shift_right(x, 27)) * MIX_2
     mixed: Tensor = x ^ _shift_right(x, 31)
@@ -65,4 +66,5 @@ def _mix(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
 
 def _shift_right(x: Int[Tensor, ...], bits: int) -> Int[Tensor, ...]:
     """Shift as unsigned numbers: torch's shift repeats the sign bit."""
-    return (x >> bits) & (2 ** (64 - bits) - 1)
+    shifted: Tensor = (x >> bits) & (2 ** (64 - bits) - 1)
+    return shifted

@@ -52,9 +52,11 @@ def sample_tokens(
 
     Raises:
         ValueError: labels missing, of another number than the seeds, out of range, or given to an unconditional prior;
-            guidance of an unconditional prior; a seed out of range.
+            guidance of an unconditional prior; no seeds, or one out of range.
     """
     streams = ImageStreams(seeds, prior.device)
+    if not len(streams):
+        raise ValueError("no seeds: give one for each image")
     prefix = _prefix(prior, labels, len(streams), config.guidance)
 
     def choose(logits: Tensor, step: int) -> Tensor:

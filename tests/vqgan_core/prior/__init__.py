@@ -1,0 +1,1 @@
+"""Tests of priors and of sampling from them."""
