@@ -1,1 +1,1 @@
-"""Tests of imports from other projects."""
+"""Tests of the imports from other projects."""

@@ -11,22 +11,37 @@ from torch import Tensor
 
 from tests.vqgan_core.training.steps import SPEC, copied, endless, prior_config, tokens_of
 from vqgan_core.prior import Prior
-from vqgan_core.training import MemoryCheckpoints, NonFiniteError, PriorStep, TrainResult, train
+from vqgan_core.training import (
+    Batch,
+    Checkpoints,
+    MemoryCheckpoints,
+    NonFiniteError,
+    PriorStep,
+    TrainingInterrupted,
+    TrainResult,
+    train,
+)
 
 
 def step_of(**overrides: Any) -> PriorStep:
     return PriorStep(prior_config(**overrides), SPEC)
 
 
-def run(step: PriorStep, validation: Any = lambda: [tokens_of(-1), tokens_of(-2)]) -> TrainResult:
+def run(
+    step: PriorStep,
+    validation: Any = lambda: [tokens_of(-1), tokens_of(-2)],
+    checkpoints: Checkpoints | None = None,
+    **kwargs: Any,
+) -> TrainResult:
     return train(
         step,
         endless(tokens_of),
         validation,
         config=step.config.training,
         execution=step.config.execution,
-        checkpoints=MemoryCheckpoints(),
+        checkpoints=checkpoints or MemoryCheckpoints(),
         report=lambda _: None,
+        **kwargs,
     )
 
 
@@ -76,28 +91,50 @@ def test_the_condition_is_hidden_from_a_share_of_the_records(share: float) -> No
         assert bool(gradient[SPEC.num_classes].any()) == (share == 1)
 
 
-def test_the_best_weights_are_published_and_training_stops_early() -> None:
-    """With validation data that contradicts the training data, every step makes validation worse."""
-    step = step_of(
-        training__num_steps=60,
-        training__validate_every_steps=2,
-        training__early_stop_validations=3,
-        training__learning_rate=3e-2,
-    )
+STOPS_EARLY = {
+    "training__num_steps": 60,
+    "training__validate_every_steps": 2,
+    "training__early_stop_validations": 3,
+    "training__learning_rate": 3e-2,
+}
+
+
+def contradiction() -> list[Batch]:
+    """Validation data that the training data contradicts: soon every step makes validation worse."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(SPEC.codebook_size, (16, SPEC.num_tokens), generator=generator)
-    held_out = [{"tokens": tokens, "labels": torch.zeros(16, dtype=torch.int64)}]
-    result = run(step, lambda: held_out)
+    return [{"tokens": tokens, "labels": torch.zeros(16, dtype=torch.int64)}]
+
+
+def test_the_best_weights_are_published_and_training_stops_early() -> None:
+    step = step_of(**STOPS_EARLY)
+    result = run(step, contradiction)
     assert result.stopped_early
     curve = [row["validation/nll"] for row in result.history]
     best = min(curve)
     assert curve[-1] > best
     assert result.num_steps == 2 * (curve.index(best) + 1) + 6
     published = Prior.from_files(step.result_files())
-    assert PriorStep(step.config, SPEC).prior.state_dict().keys() == published.state_dict().keys()
     with torch.no_grad():
-        nll = published.nll(tokens, held_out[0]["labels"]).mean()
+        nll = published.nll(contradiction()[0]["tokens"], contradiction()[0]["labels"]).mean()
     assert float(nll) == pytest.approx(best, rel=1e-5)
+
+
+def test_a_resumed_run_remembers_the_best_weights_and_how_long_ago_they_were() -> None:
+    straight = step_of(**STOPS_EARLY)
+    result = run(straight, contradiction)
+    for stop_after in range(1, result.num_steps):
+        checkpoints, asked = MemoryCheckpoints(), list[int]()
+        with pytest.raises(TrainingInterrupted):
+            run(
+                step_of(**STOPS_EARLY),
+                contradiction,
+                checkpoints,
+                should_stop=lambda asked=asked, n=stop_after: asked.append(0) or len(asked) == n,
+            )
+        resumed = step_of(**STOPS_EARLY)
+        assert run(resumed, contradiction, checkpoints) == result
+        assert resumed.result_files() == straight.result_files()
 
 
 def test_before_a_validation_the_present_weights_are_published() -> None:
