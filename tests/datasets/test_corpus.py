@@ -219,3 +219,14 @@ def test_clothing_goes_all_the_way(shared_data: Path, tmp_path: Path, pool: Deco
     assert clothes.num_classes == 10
     batch = take(clothes.batches("train", 8, seed=0, size_px=64, augment=AugmentConfig(random_crop=True)), 5, 1)[0]
     assert batch["images"].shape == (8, 3, 64, 64)
+
+
+def test_emoji_lie_on_the_background_and_have_no_labels(shared_data: Path, tmp_path: Path, pool: DecodePool) -> None:
+    with tarfile.open(shared_data / "emoji128.tar") as tar:
+        tar.extractall(tmp_path, members=tar.getmembers()[1:1200:30], filter="data")
+    source = FolderSource(url=str(tmp_path / "emoji128"))
+    config = ShardConfig(source=source, size_px=64, background=(0, 255, 0), format="webp")
+    emoji = Corpus(ingest(config, pool).artifact)
+    assert (emoji.num_classes, set(emoji.labels("train").tolist())) == (0, {-1})
+    corners = [emoji.image("train", i)[0, 0].tolist() for i in range(emoji.num_records("train"))]
+    assert corners.count([0, 255, 0]) > 0.8 * len(corners)
