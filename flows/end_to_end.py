@@ -1,7 +1,7 @@
 """The whole pipeline: images → corpus → tokenizer → tokens → prior → samples → evaluation.
 
-Each stage is a cached task keyed by its fingerprint: what is already published is not computed again, and what was killed
-goes on where it was. Requires nothing but a store that can be written.
+Each stage is a cached task keyed by its fingerprint: what is already published is not computed again, and what was
+killed goes on where it was. Requires nothing but a store that can be written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.subjects import Subjects
 
 
 @flow(name="end-to-end", flow_run_name="end to end · {preset}", persist_result=True, result_serializer="json")
-def end_to_end(  # noqa: PLR0913 - a flow's parameters are the form that people fill in
+def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form that people fill in
     preset: str = "digits",
     store: str | None = None,
     source: str | None = None,

@@ -65,19 +65,6 @@ def read_part(storage: Storage, kind: str, key: str) -> Part | None:
     return part
 
 
-def read_part_file(storage: Storage, part: Part, name: str) -> bytes:
-    """Return one of a part's files, checked against its sha256.
-
-    Raises:
-        KeyError: the part has no such file.
-        CorruptObject: what the store has is something else.
-    """
-    for entry in part.files:
-        if _name(entry.path) == _name(name):
-            return read_checked(storage, f"{part_folder(part.kind, part.key)}/{_name(entry.path)}", entry)
-    raise KeyError(f"part {part.kind} {part.key[:12]} has no file {name!r}")
-
-
 def write_part(
     storage: Storage, kind: str, key: str, files: Mapping[str, bytes], summary: Mapping[str, Any] | None = None
 ) -> Part:
