@@ -33,8 +33,8 @@ def adam(
         betas: decay rates of the two moments.
         weight_decay: for groups that do not say.
     """
-    groups = [dict(item) if isinstance(item, Mapping) else item for item in params]
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
+    groups: list[Any] = [dict(item) if isinstance(item, Mapping) else item for item in params]
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
