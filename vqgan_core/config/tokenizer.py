@@ -6,6 +6,7 @@ n_embed, embed_dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -17,8 +18,15 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
-def _none_is_a_kind(value: Any) -> Any:
-    return {"kind": "none"} if value in ("none", None) else value
+def _variant_of(default: str) -> Callable[[Any], Any]:
+    """Read `none` as the kind none, and fields without a kind as those of the default kind."""
+
+    def read(value: Any) -> Any:
+        if value in ("none", None):
+            return {"kind": "none"}
+        return {"kind": default, **value} if isinstance(value, dict) else value
+
+    return read
 
 
 class AutoencoderConfig(Config):
@@ -132,10 +140,10 @@ class PatchGanConfig(Config):
 
 
 PerceptualConfig = Annotated[
-    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(_none_is_a_kind)
+    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("lpips"))
 ]
 AdversarialConfig = Annotated[
-    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(_none_is_a_kind)
+    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("patchgan"))
 ]
 
 
