@@ -86,8 +86,8 @@ def _curves(bench: Bench) -> list[Curves]:
     return [
         curves_from_history(
             tokenizer,
-            {"training": "train/pixel", "validation": "validation/pixel"},
-            title="Tokenizer: pixel loss",
+            {"training": "train/pixel", "validation": "validation/l1"},
+            title="Tokenizer: L1",
             unit="",
         ),
         curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),
