@@ -1,4 +1,7 @@
-"""Draw the README's picture from a store: originals, reconstructions, samples. `python docs/make_pictures.py STORE OUT`."""
+"""Draw the README's picture from a store: originals, reconstructions, samples.
+
+`python docs/make_pictures.py demo-store docs/pictures/digits.png`
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,9 @@ class Reporter(Protocol):
     def bar(self, label: str, total: int, unit: str) -> AbstractContextManager[Bar]:
         """Open a count of `total` units."""
 
+    def say(self, message: str) -> None:
+        """Say something that a person should read, outside any count."""
+
 
 class Quiet:
     """Reports nothing; messages still reach stderr, since they are for people."""
@@ -38,6 +41,10 @@ class Quiet:
     def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:  # noqa: ARG002 - the protocol's arguments
         """A count that shows nothing."""
         yield _QuietBar(label)
+
+    def say(self, message: str) -> None:
+        """Print the message."""
+        sys.stderr.write(f"{message}\n")
 
 
 class _QuietBar:
@@ -77,6 +84,10 @@ class Terminal:
         )
         with Progress(*columns, console=self._console, transient=False) as progress:
             yield _RichBar(progress, label, total)
+
+    def say(self, message: str) -> None:
+        """Print the message."""
+        self._console.print(message, markup=False, highlight=False)
 
 
 class _RichBar:
