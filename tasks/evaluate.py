@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from datasets.store import Store, Workspace
 from tasks.evaluation_page import page
 from tasks.evaluation_units import UNITS, Bench
-from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
 from vqgan_core.evaluation import Metric
@@ -25,7 +26,7 @@ STAGE = Stage("evaluate", "1", "evaluation")
 def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:
     """Ask for the evaluation of a pipeline's artifacts; `name` is only a title."""
     inputs = tuple(map(input_of, subjects.in_order()))
-    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate")
+    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate", _headway)
 
 
 def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) -> Product:
@@ -35,7 +36,7 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     results: dict[str, Any] = {}
     with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
         for done, (title, measure) in enumerate(UNITS.items(), start=1):
-            results[title] = _once(work, f"metrics-{title}.json", partial(measure, bench, work))
+            results[title] = _once(work, _kept_as(title), partial(measure, bench, work))
             bar.update(done)
     metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
     files = {"metrics.json": canonical_json([metric.model_dump(mode="json") for metric in metrics])}
@@ -44,6 +45,15 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     }
     html = page(bench, metrics, name)
     return Product(files=files, views={"report.html": html.encode()}, summary=_summary(metrics), device=str(device))
+
+
+def _headway(_store: Store, workspace: Workspace) -> Headway:
+    there = set(workspace.names())
+    return Headway(sum(_kept_as(title) in there for title in UNITS), len(UNITS), "groups of metrics")
+
+
+def _kept_as(title: str) -> str:
+    return f"metrics-{title}.json"
 
 
 def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Mapping[str, Any]:

@@ -59,6 +59,15 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Headway:
+    """How far earlier runs got with an artifact that is not published."""
+
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
 class Request:
     """A wanted artifact: everything that its fingerprint is made of, and how to build it."""
 
@@ -67,6 +76,8 @@ class Request:
     inputs: tuple[InputRef, ...]
     build: Callable[[Work], Product]
     label: str
+    headway: Callable[[Store, Workspace], Headway] | None = None
+    """What earlier runs left behind, found without computing or writing anything: for a plan."""
 
     @property
     def fingerprint(self) -> str:

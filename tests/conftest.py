@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.tiny_pipeline import run_stages, tiny_config, write_images
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -46,3 +48,17 @@ def shared_weights() -> Path:
 def _few_threads() -> None:
     """Two threads: the size of the machines that tests run on."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 48 images in three classes, and one broken one."""
+    return write_images(tmp_path_factory.mktemp("tiny") / "images")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the tiny pipeline has run from end to end; for reading only."""
+    url = tmp_path_factory.mktemp("tiny") / "store"
+    run_stages(tiny_config(url, tiny_images))
+    return url
