@@ -182,6 +182,7 @@ class ClassifierNetwork(nn.Module):
         self.head = nn.Linear(width, len(spec.class_names))
 
     def embed(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """The layer before the class scores, averaged over places."""
         size = (self.size_px, self.size_px)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -189,6 +190,7 @@ class ClassifierNetwork(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L"]:
+        """Class scores."""
         scores: Tensor = self.head(self.embed(images))
         return scores
 
