@@ -60,7 +60,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
     run = StageRunner(config.store)
-    corpus = run(shard.request(config.shard))
+    corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
     tokens = run(encode.request(config.encode, corpus, tokenizer))
     prior = run(train_prior.request(config.prior, tokens))

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+
 START_SECONDS = 180.0
 _PR_SET_PDEATHSIG = 1
 
@@ -61,7 +63,8 @@ def local_server(*, debug: bool = False) -> Iterator[None]:
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
         )  # fmt: skip
     try:
-        _wait_until_healthy(process, port, Path(log.name))
+        with Console(stderr=True).status("starting a Prefect server for this command"):
+            _wait_until_healthy(process, port, Path(log.name))
         with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
             yield
     finally:

@@ -1,7 +1,8 @@
 """Stage evaluate: everything that was made → metrics, each with what it depends on, and one page to look at.
 
 The unit that survives a kill is one group of metrics: reconstruction, likelihood, the domain classifier, samples.
-report.html holds times and costs, so it is a view: it is checked like a file but is not part of the digest.
+report.html and its short form summary.md hold times and costs, so they are views: checked like files, but not part of
+the digest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from datasets.store import Store, Workspace
-from tasks.evaluation_page import page
+from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
@@ -43,8 +44,7 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     files |= {
         path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))
     }
-    html = page(bench, metrics, name)
-    return Product(files=files, views={"report.html": html.encode()}, summary=_summary(metrics), device=str(device))
+    return Product(files=files, views=pages(bench, metrics, name), summary=_summary(metrics), device=str(device))
 
 
 def _headway(_store: Store, workspace: Workspace) -> Headway:

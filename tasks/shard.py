@@ -17,24 +17,27 @@ from datasets.ingest.finish import finish
 from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
 from datasets.store import InputRef, Part, Store, Workspace
+from tasks.progress import Quiet, Reporter
 from tasks.stage import Headway, Product, Request, Stage, Work
 
 STAGE = Stage("shard", "1", "corpus")
 
 
-def request(config: ShardConfig, listing: Listing | None = None) -> Request:
+def request(config: ShardConfig, listing: Listing | None = None, reporter: Reporter | None = None) -> Request:
     """Ask for a corpus of what the source holds now. The source is known by its listing, not by where it is.
 
     Args:
         config: source and recipe.
         listing: of the source, if it is at hand; None: it is made.
+        reporter: told of the listing's progress.
 
     Raises:
         SourceError: the source cannot be read, or has no image.
     """
     source = open_source(config.source)
     if listing is None:
-        listing = source.list()
+        with (reporter or Quiet()).bar("list source", None, "images") as bar:
+            listing = source.list(lambda done, _total: bar.update(done))
     recipe = {name: value for name, value in config.recipe().items() if name != "source"}
     origin = InputRef(kind="source", fingerprint=listing.digest, digest=listing.digest)
     label = f"shard · {config.source.kind} · {len(listing)} images"

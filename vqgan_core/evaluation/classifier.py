@@ -182,7 +182,7 @@ class ClassifierNetwork(nn.Module):
         self.head = nn.Linear(width, len(spec.class_names))
 
     def embed(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """The layer before the class scores, averaged over places."""
+        """The features: the last maps' means over places."""
         size = (self.size_px, self.size_px)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -190,7 +190,7 @@ class ClassifierNetwork(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L"]:
-        """Class scores."""
+        """The class scores."""
         scores: Tensor = self.head(self.embed(images))
         return scores
 
