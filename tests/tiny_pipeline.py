@@ -115,10 +115,10 @@ class _BreaksOff:
         self._after = after
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[_BreaksOff]:  # noqa: ARG002 - the protocol's arguments
+    def bar(self, label: str, total: int, unit: str) -> Iterator[_BreaksOff]:
         yield self
 
-    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 - as above
+    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
         if done >= self._after:
             raise KeyboardInterrupt
 
