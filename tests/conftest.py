@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tests.tiny import Published
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -46,3 +50,20 @@ def shared_weights() -> Path:
 def _few_threads() -> None:
     """Two threads: the size of the machines that tests run on."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 real digits as PNG files, a sub-folder a class. Never changed by a test."""
+    from tests.tiny import write_digits  # noqa: PLC0415 - most tests need no pipeline
+
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, digit_folder: Path) -> Published:
+    """The tiny pipeline, run once without interruption. Never changed by a test: damage a `published.copy(…)`."""
+    from tests.tiny import Published, build, tiny_config  # noqa: PLC0415 - most tests need no pipeline
+
+    config = tiny_config(tmp_path_factory.mktemp("published") / "store", digit_folder)
+    return Published(config, build(config))
