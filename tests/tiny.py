@@ -176,7 +176,7 @@ class Recorder:
         self._stop_after = stop_after
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:  # noqa: ARG002 - the protocol's arguments
+    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
         """A count that is kept."""
         yield _RecordedBar(self, label)
 
@@ -196,7 +196,7 @@ class _RecordedBar:
     recorder: Recorder
     label: str
 
-    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 - as above
+    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
         """Keep it."""
         self.recorder.add(self.label, done)
 
