@@ -1,1 +1,1 @@
-"""Tests of the flows and the command line."""
+"""Flows, deployments and the command line."""
