@@ -14,7 +14,8 @@ _NAME = re.compile(r"checkpoint-(\d{6})-step-(\d{9})-([0-9a-f]{16})\.pt")
 
 def newest_step(workspace: Workspace) -> int:
     """The step of the newest checkpoint by its name; 0 without one. Its bytes are not read."""
-    return max((int(match[1]) for name in workspace.names() if (match := _NAME.fullmatch(name))), default=0)
+    names = sorted(name for name in workspace.names() if _NAME.fullmatch(name))
+    return int(names[-1].split("-")[3]) if names else 0
 
 
 class WorkspaceCheckpoints:
