@@ -105,7 +105,7 @@ def test_fields_of_a_checkpoint(tmp_path: Path, tiny_images: Path) -> None:
     run_stages(config, last="shard")
     interrupt(config, "train_tokenizer", 3)
     checkpoint = one(tmp_path, "work/tokenizer/*/checkpoint-*.pt")
-    assert re.fullmatch(r"checkpoint-\d{9}-[0-9a-f]{16}\.pt", checkpoint.name)
+    assert re.fullmatch(r"checkpoint-\d{6}-step-\d{9}-[0-9a-f]{16}\.pt", checkpoint.name)
     content = torch.load(io.BytesIO(checkpoint.read_bytes()), weights_only=True)
     assert sorted(named(tables("names")["a checkpoint"])) == sorted(content)
 
