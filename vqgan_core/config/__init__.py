@@ -2,9 +2,13 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.prior import (
     EncodeConfig,
+    OrderName,
     PriorConfig,
+    PriorExecution,
+    RandomOrderConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
@@ -36,15 +40,22 @@ __all__ = [
     "ClassifierConfig",
     "Config",
     "ConfigError",
+    "ConstantGuidance",
     "EncodeConfig",
     "EvaluateConfig",
     "ExecutionConfig",
+    "GuidanceSchedule",
+    "IntervalGuidance",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
+    "OrderName",
     "PatchGanConfig",
+    "PowerCosineGuidance",
     "PriorConfig",
+    "PriorExecution",
     "PriorTrainingConfig",
+    "RandomOrderConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
