@@ -5,6 +5,7 @@ from vqgan_core.prior.cost import PriorCost, prior_cost
 from vqgan_core.prior.decay import decay_groups
 from vqgan_core.prior.likelihood import PositionUnigram, bits_per_dim, unigram_nll
 from vqgan_core.prior.model import Prior
+from vqgan_core.prior.reading import Reading
 from vqgan_core.prior.sampling import sample_tokens
 from vqgan_core.prior.transformer import GPT
 
@@ -13,6 +14,7 @@ __all__ = [
     "PositionUnigram",
     "Prior",
     "PriorCost",
+    "Reading",
     "TokenSpec",
     "bits_per_dim",
     "decay_groups",
