@@ -8,6 +8,7 @@ from vqgan_core.prior.likelihood import PositionUnigram, bits_per_dim, unigram_n
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.reading import Reading
 from vqgan_core.prior.sampling import sample_tokens
+from vqgan_core.prior.sliding import sample_large
 from vqgan_core.prior.transformer import GPT
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "bits_per_dim",
     "decay_groups",
     "prior_cost",
+    "sample_large",
     "sample_tokens",
     "unigram_nll",
 ]

@@ -69,9 +69,7 @@ def sample_tokens(
             guidance of an unconditional prior; no seeds, or one out of range; known tokens that do not fit.
     """
     streams = ImageStreams(seeds, prior.device)
-    if not len(streams):
-        raise ValueError("no seeds: give one for each image")
-    prefix = _prefix(prior, labels, len(streams), config.guidance)
+    prefix = starting_rows(prior, labels, len(streams), config.guidance)
     plan = plan_completion(prior, known, len(streams), known_first=known_first)
     num_copies, num_tokens = len(prefix) // len(streams), prior.spec.num_tokens
     orders = plan.orders if len(plan.orders) == 1 else plan.orders.repeat(num_copies, 1)
@@ -139,7 +137,17 @@ def draw(logits: Float[Tensor, "B K"], config: SamplingConfig, streams: ImageStr
     return (probabilities / streams.exponential(step, logits.shape[-1])).argmax(-1)
 
 
-def _prefix(prior: Prior, labels: Tensor | None, batch_size: int, guidance: float) -> Float[Tensor, "R 1 D"]:
+def starting_rows(
+    prior: Prior, labels: Int[Tensor, " B"] | None, batch_size: int, guidance: float
+) -> Float[Tensor, "R 1 D"]:
+    """The conditions of a batch; with guidance once more, untold.
+
+    Raises:
+        ValueError: no images; labels missing, of another number, out of range, or given to an unconditional prior;
+            guidance of an unconditional prior.
+    """
+    if not batch_size:
+        raise ValueError("no seeds: give one for each image")
     if not prior.is_conditional and labels is not None:
         raise ValueError("this prior is unconditional: it takes no labels")
     if not prior.is_conditional and guidance != 1:
