@@ -14,6 +14,7 @@ from vqgan_core.config.prior import (
     SamplingConfig,
     TrainPriorConfig,
 )
+from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
     AutoencoderConfig,
@@ -35,6 +36,7 @@ from vqgan_core.config.training import (
 )
 
 __all__ = [
+    "PRIOR_SIZES",
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
@@ -71,4 +73,5 @@ __all__ = [
     "canonical_json",
     "merge",
     "sha256_json",
+    "sized_prior",
 ]
