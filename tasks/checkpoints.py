@@ -10,6 +10,11 @@ from datasets.store import Lease, Workspace
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
 
 
+def newest_step(workspace: Workspace) -> int:
+    """The step of the newest checkpoint by its name; 0 without one. Its bytes are not read."""
+    return max((int(match[1]) for name in workspace.names() if (match := _NAME.fullmatch(name))), default=0)
+
+
 class WorkspaceCheckpoints:
     """Keeps the newest two; a name carries its bytes' hash, so that a damaged one is passed over.
 

@@ -44,7 +44,7 @@ def keep_best(
         raise ValueError(f"{len(labels)} labels for {len(scores)} scores: give one for each")
     best_first = scores.argsort(descending=True, stable=True)
     kept = []
-    for label in labels.unique():
+    for label in sorted(set(labels.tolist())):
         of_class = best_first[labels[best_first] == label]
         kept.append(of_class[: _rounded_up(fraction, len(of_class))])
     return torch.cat(kept).sort().values if kept else best_first

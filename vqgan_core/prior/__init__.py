@@ -4,7 +4,6 @@ from vqgan_core.config import TokenSpec
 from vqgan_core.prior.beam import Beams, beam_search
 from vqgan_core.prior.cost import PriorCost, prior_cost
 from vqgan_core.prior.decay import decay_groups
-from vqgan_core.prior.likelihood import PositionUnigram, bits_per_dim, unigram_nll
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.reading import Reading
 from vqgan_core.prior.sampling import sample_tokens
@@ -14,16 +13,13 @@ from vqgan_core.prior.transformer import GPT
 __all__ = [
     "GPT",
     "Beams",
-    "PositionUnigram",
     "Prior",
     "PriorCost",
     "Reading",
     "TokenSpec",
     "beam_search",
-    "bits_per_dim",
     "decay_groups",
     "prior_cost",
     "sample_large",
     "sample_tokens",
-    "unigram_nll",
 ]

@@ -204,7 +204,7 @@ class Prior(nn.Module):
         Raises:
             ValueError: a file is missing or of another format, or the weights do not fit the config.
         """
-        config, spec = _read_config(files)
+        config, spec = read_config(files)
         with torch.device("meta"):
             prior = cls(config, spec)
         if WEIGHTS_FILE not in files:
@@ -232,7 +232,12 @@ def _dump(config: PriorConfig | TokenSpec) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _read_config(files: Mapping[str, bytes]) -> tuple[PriorConfig, TokenSpec]:
+def read_config(files: Mapping[str, bytes]) -> tuple[PriorConfig, TokenSpec]:
+    """The config of a prior's files, and the tokens that it models.
+
+    Raises:
+        ValueError: it is missing, of another format, or not the config of a prior.
+    """
     if CONFIG_FILE not in files:
         raise ValueError(f"a prior needs {CONFIG_FILE}; given: {sorted(files)}")
     try:
