@@ -7,7 +7,8 @@ guidance, several shards in every stage.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from datasets.config import FolderSource
 from datasets.store import Artifact, Store
 from tasks.config import PipelineConfig
 from tasks.pipeline import STEPS, Pipeline
-from tasks.progress import Reporter
+from tasks.progress import Bar, Reporter
 from tasks.stage import execute
 
 KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
@@ -121,8 +122,17 @@ class Published:
         assert isinstance(self.config.shard.source, FolderSource)
         return Path(self.config.shard.source.url)
 
+    def without(self, kind: str, root: Path) -> Published:
+        """A copy of the store in which an artifact, all that was made from it, and its parts have never been."""
+        copy = self.copy(root)
+        for name in KINDS[KINDS.index(kind) :]:
+            for area in (name, f"parts/{name}"):
+                shutil.rmtree(root / area, ignore_errors=True)
+        shutil.rmtree(root / "claims")
+        return copy
+
     def copy(self, root: Path, **overrides: Any) -> Published:
-        """A copy of the whole store, to be damaged."""
+        """A copy of the whole store, to be damaged; with another config if told."""
         shutil.copytree(self.root, root)
         config = tiny_config(root, self.source, **overrides)
         store = Store.open(config.store)
@@ -155,3 +165,45 @@ def _values(store: str | Path, source: Path) -> dict[str, Any]:
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("__", "."): value for name, value in overrides.items()}
+
+
+class Recorder:
+    """A reporter that keeps every update, and raises `Stopped` at one of them if told."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.updates: list[tuple[str, int]] = []
+        self.messages: list[str] = []
+        self._stop_after = stop_after
+
+    @contextmanager
+    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
+        """A count that is kept."""
+        yield _RecordedBar(self, label)
+
+    def say(self, message: str) -> None:
+        """Keep it."""
+        self.messages.append(message)
+
+    def add(self, label: str, done: int) -> None:
+        """Keep an update."""
+        self.updates.append((label, done))
+        if len(self.updates) == self._stop_after:
+            raise Stopped(f"at {label} {done}")
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """What a `Recorder` raises."""
+
+
+@dataclass
+class _RecordedBar:
+    recorder: Recorder
+    label: str
+
+    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Keep it."""
+        self.recorder.add(self.label, done)
+
+    def say(self, message: str) -> None:
+        """Keep it."""
+        self.recorder.messages.append(message)

@@ -58,6 +58,7 @@ def tiny_config(store: str | Path, images: Path, overrides: Mapping[str, Any] | 
         "shard.execution.num_processes": 1,
         "tokenizer.codebook_size": 16,
         "tokenizer.codebook_dim": 4,
+        "tokenizer.quantizer.restart_dead_codes_after_steps": 3,
         "tokenizer.autoencoder": {
             "image_channels": 1,
             "resolution_px": 16,

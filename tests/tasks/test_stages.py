@@ -115,7 +115,7 @@ def test_the_evaluation_has_numbers_and_one_page(published: Published) -> None:
     assert all(metric["n"] > 0 and metric["reference"] for metric in metrics.values())
     page = artifact.read("report.html").decode()
     assert page.lstrip().startswith("<!doctype html>")
-    assert [entry.path for entry in artifact.manifest.views] == ["report.html"]
+    assert [entry.path for entry in artifact.manifest.views] == ["report.html", "summary.md"]
     lineage = [published.artifacts[kind].manifest for kind in KINDS[:-1]]
     assert all(manifest.fingerprint[:12] in page for manifest in lineage)
 
