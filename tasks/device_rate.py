@@ -1,8 +1,8 @@
 """How fast a device multiplies matrices, and which share of that each kind of work reaches.
 
-The rate is measured where the plan is made. The shares for a CPU were measured with one thread, on the presets digits and
-folder, on a wider tokenizer of 128 px images and on a prior of width 512; those for GPUs are assumptions, on the careful
-side.
+The rate is measured where the plan is made. The shares for a CPU were measured with one thread, on the presets digits
+and folder, on a wider tokenizer of 128 px images and on a prior of width 512; those for GPUs are assumptions, on the
+careful side.
 
     kind of work            presets        wider networks   taken
     convolution training    0.59 to 0.62   0.82 to 0.95     0.65
