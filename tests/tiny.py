@@ -180,6 +180,10 @@ class Recorder:
         """A count that is kept."""
         yield _RecordedBar(self, label)
 
+    def say(self, message: str) -> None:
+        """Keep it."""
+        self.messages.append(message)
+
     def add(self, label: str, done: int) -> None:
         """Keep an update."""
         self.updates.append((label, done))

@@ -34,8 +34,9 @@ def checkpoints(workspace: Workspace, lease: Lease) -> WorkspaceCheckpoints:
     return WorkspaceCheckpoints(workspace, lease)
 
 
-def test_there_is_none_at_first(checkpoints: WorkspaceCheckpoints) -> None:
+def test_there_is_none_at_first(checkpoints: WorkspaceCheckpoints, workspace: Workspace) -> None:
     assert checkpoints.load_latest() is None
+    assert newest_step(workspace) == 0
 
 
 def test_the_newest_comes_back_and_two_stay(checkpoints: WorkspaceCheckpoints, workspace: Workspace) -> None:
@@ -43,6 +44,7 @@ def test_the_newest_comes_back_and_two_stay(checkpoints: WorkspaceCheckpoints, w
     for step in (0, 5, 10, 100, 1_000_000):
         checkpoints.save(step, b"state of step %d" % step)
         assert checkpoints.load_latest() == (step, b"state of step %d" % step)
+        assert newest_step(workspace) == step
     assert len(workspace.names()) == 2 + 1
     assert workspace.get("metrics.json") == b"{}"
 
