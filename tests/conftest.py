@@ -53,24 +53,6 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 48 images in three classes, and one broken one."""
-    from tests.tiny_pipeline import write_images  # noqa: PLC0415 - imports the stages, which few tests need
-
-    return write_images(tmp_path_factory.mktemp("tiny") / "images")
-
-
-@pytest.fixture(scope="session")
-def tiny_store(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the tiny pipeline has run from end to end; for reading only."""
-    from tests.tiny_pipeline import run_stages, tiny_config  # noqa: PLC0415 - as above
-
-    url = tmp_path_factory.mktemp("tiny") / "store"
-    run_stages(tiny_config(url, tiny_images))
-    return url
-
-
-@pytest.fixture(scope="session")
 def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """240 real digits as PNG files, a sub-folder a class. Never changed by a test."""
     from tests.tiny import write_digits  # noqa: PLC0415 - most tests need no pipeline

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.tiny_pipeline import interrupt, run_stages, tiny_config
+from tests import tiny
+from tests.tiny import Published, Recorder, Stopped
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 TABLE = re.compile(r"^<!-- (\w+): (.+?) -->\n((?:\|.*\n)+)", re.MULTILINE)
@@ -96,39 +97,39 @@ def test_every_table_is_compared() -> None:
 
 
 @pytest.mark.parametrize("subject", FRESH)
-def test_fields(tiny_store: Path, subject: str) -> None:
-    assert sorted(named(tables("names")[subject])) == sorted(FRESH[subject](tiny_store))
+def test_fields(published: Published, subject: str) -> None:
+    assert sorted(named(tables("names")[subject])) == sorted(FRESH[subject](published.root))
 
 
-def test_fields_of_a_checkpoint(tmp_path: Path, tiny_images: Path) -> None:
-    config = tiny_config(tmp_path, tiny_images)
-    run_stages(config, last="shard")
-    interrupt(config, "train_tokenizer", 3)
-    checkpoint = one(tmp_path, "work/tokenizer/*/checkpoint-*.pt")
+def test_fields_of_a_checkpoint(published: Published, tmp_path: Path) -> None:
+    config = published.without("tokenizer", tmp_path / "store").config
+    with pytest.raises(Stopped):
+        tiny.build(config, last="train_tokenizer", reporter=Recorder(stop_after=3))
+    checkpoint = one(tmp_path / "store", "work/tokenizer/*/checkpoint-*.pt")
     assert re.fullmatch(r"checkpoint-\d{6}-step-\d{9}-[0-9a-f]{16}\.pt", checkpoint.name)
     content = torch.load(io.BytesIO(checkpoint.read_bytes()), weights_only=True)
     assert sorted(named(tables("names")["a checkpoint"])) == sorted(content)
 
 
 @pytest.mark.parametrize("subject", COLUMNS)
-def test_columns_and_their_types(tiny_store: Path, subject: str) -> None:
+def test_columns_and_their_types(published: Published, subject: str) -> None:
     rows = tables("columns")[subject]
-    schema = pq.read_schema(one(tiny_store, COLUMNS[subject]))
+    schema = pq.read_schema(one(published.root, COLUMNS[subject]))
     assert named(rows) == schema.names
-    types = {"fixed_size_list<element: uint16>[64]": "fixed_size_list<uint16>[height·width]"}
+    types = {"fixed_size_list<element: uint16>[16]": "fixed_size_list<uint16>[height·width]"}
     assert [row[1] for row in rows] == [types.get(str(field.type), str(field.type)) for field in schema]
 
 
-def test_a_units_index_is_the_corpus_index_with_names_for_numbers(tiny_store: Path) -> None:
-    unit = pq.read_schema(one(tiny_store, "parts/corpus/*/records-*.parquet"))
-    corpus = pq.read_schema(one(tiny_store, COLUMNS["index.parquet"]))
+def test_a_units_index_is_the_corpus_index_with_names_for_numbers(published: Published) -> None:
+    unit = pq.read_schema(one(published.root, "parts/corpus/*/records-*.parquet"))
+    corpus = pq.read_schema(one(published.root, COLUMNS["index.parquet"]))
     assert unit.names == corpus.names
     assert [name for name in unit.names if unit.field(name).type != corpus.field(name).type] == ["label"]
 
 
 @pytest.mark.parametrize("kind", ["corpus", "tokenizer", "tokens", "prior", "samples", "evaluation"])
-def test_files(tiny_store: Path, kind: str) -> None:
-    manifest = json.loads(one(tiny_store, f"{kind}/*/manifest.json").read_text())
+def test_files(published: Published, kind: str) -> None:
+    manifest = json.loads(one(published.root, f"{kind}/*/manifest.json").read_text())
     names = {file["path"].rsplit("/", 1)[-1] for file in manifest["files"] + manifest["views"]}
     rows = tables("files")[kind]
     assert set(named(rows)) == {re.sub(r"\d{6}", "NNNNNN", name) for name in names}
@@ -136,11 +137,11 @@ def test_files(tiny_store: Path, kind: str) -> None:
     assert views == {file["path"] for file in manifest["views"]}
 
 
-def test_the_shown_manifest_has_the_form_of_a_real_one(tiny_store: Path) -> None:
+def test_the_shown_manifest_has_the_form_of_a_real_one(published: Published) -> None:
     """Abridged: fewer entries, but no field more or less."""
     text = re.search(r"```json\n(.+?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert text
-    shown, real = json.loads(text[1]), FRESH["manifest.json"](tiny_store)
+    shown, real = json.loads(text[1]), FRESH["manifest.json"](published.root)
     assert set(shown) == set(real)
     for field in ("cost", "environment"):
         assert set(shown[field]) == set(real[field])
@@ -150,18 +151,18 @@ def test_the_shown_manifest_has_the_form_of_a_real_one(tiny_store: Path) -> None
     assert set(shown["summary"]["validation"]) < set(real["summary"]["validation"])
 
 
-def test_the_layout_shows_every_folder(tiny_store: Path) -> None:
+def test_the_layout_shows_every_folder(published: Published) -> None:
     layout = PAGE.read_text(encoding="utf-8").split("## The store")[1].split("## Fingerprint")[0]
-    for folder in (*(path.name for path in tiny_store.iterdir()), "work", "records"):
+    for folder in (*(path.name for path in published.root.iterdir()), "work", "records"):
         assert f"\n      {folder}/" in layout, folder
 
 
-def test_the_examples_run(tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_run(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"```python\n(.+?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) == 4
     for example in examples:
-        source = example.replace("demo-store", str(tiny_store))
+        source = example.replace("demo-store", str(published.root))
         exec(compile(source, str(PAGE), "exec"), {})  # noqa: S102 - our own page
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split(" ", 1)[1].startswith("(16, 16) ")
-    assert shown[1:] == ["16 2", "48 (48, 8, 8) uint16"]
+    assert shown[1:] == ["16 4", "480 (480, 4, 4) uint16"]
