@@ -1,0 +1,63 @@
+"""Child processes of tests: started with a mark in their environment, by which all that they start is found again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_NAME = "TESSERA_TEST_MARK"
+
+
+@dataclass
+class Marked:
+    """Processes of one test."""
+
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, **named: object
+    ) -> subprocess.Popen[str]:
+        """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores."""
+        given = {"OMP_NUM_THREADS": "1", _NAME: self.mark, **(environment or {})}
+        return subprocess.Popen(  # type: ignore[no-any-return,call-overload]  # named are Popen's own options
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **given},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **named,
+        )
+
+    def survivors(self) -> dict[int, str]:
+        """Processes with the mark that are not zombies: pid and command line."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark in (folder / "environ").read_bytes().decode(errors="replace"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # gone, or not ours
+        return {pid: command for pid, command in found.items() if command}
+
+    def assert_gone(self, seconds: float = 15.0) -> None:
+        """Wait until nothing with the mark is left."""
+        deadline = time.monotonic() + seconds
+        while (left := self.survivors()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left, f"still running: {left}"
+
+    def stop_all(self) -> None:
+        """Kill whatever is left, for the end of a test that failed."""
+        for pid in self.survivors():
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue

@@ -1,0 +1,166 @@
+"""SIGKILL at random moments in every stage: what comes out in the end has the bytes of a run that was never killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.store import Store
+from tasks.checkpoints import newest_step
+from tests.processes import Marked
+from tests.tiny import KINDS, STAGES, Published, contents, write_preset
+
+KILLS_A_STAGE = 2
+#: A dead run on the same host is replaced at once; a waiter that does not know it dead would wait 45 s.
+MOST_SECONDS_TO_GO_ON = 15.0
+TRAINS = {"tokenizer": "train tokenizer", "prior": "train prior"}
+STAGE_OF = dict(zip(KINDS, STAGES, strict=True))
+
+
+@pytest.fixture
+def marked() -> Iterator[Marked]:
+    marked = Marked()
+    yield marked
+    marked.stop_all()
+
+
+@dataclass
+class Run:
+    """A driver process over a store, and its journal."""
+
+    process: subprocess.Popen[str]
+    journal: Path
+    root: Path
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Whole lines of the journal so far."""
+        text = self.journal.read_text() if self.journal.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def holds(self, kind: str) -> bool:
+        """Whether it computes an artifact of this kind now: by the claims in the store."""
+        for folder in self.root.glob(f"claims/{kind}-*"):
+            names = list(folder.glob("*.json"))
+            holder = json.loads(max(names).read_bytes()) if names else {"released": True}
+            if not holder["released"] and holder["pid"] == self.process.pid:
+                return True
+        return False
+
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Poll; false if the process ends first."""
+        while not condition():
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.003)
+        return True
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it was alive to receive it."""
+        self.process.kill()
+        self.process.communicate()
+        return self.process.returncode == -9
+
+
+@dataclass
+class Kill:
+    """What was there when a run was killed."""
+
+    kind: str
+    inside: bool
+    step: int
+    parts: dict[Path, int]
+
+
+class Killer:
+    """Kills runs over one store, one after another."""
+
+    def __init__(self, folder: Path, config: Path, marked: Marked, chance: random.Random) -> None:
+        self.root, self.kills = folder / "store", list[Kill]()
+        self._folder, self._config, self._marked, self._chance = folder, config, marked, chance
+        self._runs = 0
+
+    def start(self) -> Run:
+        """Start the pipeline."""
+        self._runs += 1
+        journal = self._folder / f"journal-{self._runs:02d}.jsonl"
+        process = self._marked.start("-m", "tests.tasks.drive", str(self._config), str(journal))
+        return Run(process, journal, self.root)
+
+    def kill_inside(self, kind: str, most_updates: int, most_seconds: float) -> Run:
+        """Start a run and kill it after some updates and some time inside a stage."""
+        run = self.start()
+        updates, seconds = self._chance.randint(0, most_updates), self._chance.uniform(0, most_seconds)
+        run.wait_until(lambda: run.holds(kind))
+        before = len(run.entries)
+        run.wait_until(lambda: not run.holds(kind) or len(run.entries) >= before + updates)
+        time.sleep(seconds)
+        if run.kill():
+            self.kills.append(self._what_is_left(kind))
+            print(f"  {kind}: {updates} updates + {seconds:.3f} s -> inside: {self.kills[-1].inside}")  # noqa: T201
+        return run
+
+    def _what_is_left(self, kind: str) -> Kill:
+        store = Store.open(str(self.root))
+        published = {manifest.kind for manifest in store.artifacts()}
+        assert store.verify() == []
+        work = list(self.root.glob(f"work/{kind}/*"))
+        step = newest_step(store.workspace(kind, work[0].name)) if work and kind in TRAINS else -1
+        whole = [path.parent for path in self.root.glob("parts/*/*/part.json")]
+        parts = {path: path.stat().st_mtime_ns for folder in whole for path in folder.iterdir()}
+        return Kill(kind, kind not in published, step, parts)
+
+
+def _check_that_it_went_on(kill: Kill, run: Run) -> None:
+    """The run after a kill waits for nobody, and repeats nothing but the steps after the last checkpoint."""
+    entries = run.entries
+    asked = next(entry["time"] for entry in entries if entry.get("stage") == STAGE_OF[kill.kind])
+    opened = [entry["time"] for entry in entries if entry["event"] == "open"]
+    assert opened[0] - asked < MOST_SECONDS_TO_GO_ON
+    assert not any(entry["event"] == "say" and "waiting" in entry["message"] for entry in entries)
+    built = [entry["label"] for entry in entries if entry["event"] == "open"]
+    assert len(built) == len(set(built)), "a stage was begun twice"
+    if kill.step >= 0 and (label := TRAINS[kill.kind]):
+        steps = [entry["done"] for entry in entries if entry["event"] == "update" and entry["label"] == label]
+        assert not steps or steps[0] == kill.step + 1
+    for path, modified in kill.parts.items():
+        assert path.stat().st_mtime_ns == modified, f"{path} was made again"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_change_nothing(published: Published, tmp_path: Path, marked: Marked) -> None:
+    seed = secrets.randbelow(2**32)
+    print(f"random.Random({seed})")  # noqa: T201 - shown when the test fails
+    config = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", published.source)
+    killer = Killer(tmp_path, config, marked, random.Random(seed))
+    for kind in KINDS:
+        for number in range(KILLS_A_STAGE):
+            before = killer.kills[-1] if killer.kills else None
+            run = killer.kill_inside(kind, most_updates=2 + 4 * number, most_seconds=0.03 + 0.07 * number)
+            marked.assert_gone()
+            if before is not None and before.inside and any(entry["event"] == "open" for entry in run.entries):
+                _check_that_it_went_on(before, run)
+    assert len(killer.kills) >= 10
+    assert {kill.kind for kill in killer.kills if kill.inside} == set(KINDS)
+
+    last = killer.start()
+    assert last.process.wait(300) == 0, last.process.stderr and last.process.stderr.read()
+    if killer.kills[-1].inside:
+        _check_that_it_went_on(killer.kills[-1], last)
+    store = Store.open(str(tmp_path / "store"))
+    assert contents(store) == contents(Store.open(published.config.store))
+    assert store.verify() == []
+    # A kill between publication and tidying leaves work behind, for gc to find.
+    garbage = {item.path for item in store.gc(older_than_seconds=0)}
+    assert set(store.storage.find("work")) <= garbage
+    marked.assert_gone()
