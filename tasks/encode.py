@@ -126,14 +126,14 @@ def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Wo
 
 def _meta(config: EncodeConfig, tokenizer: Tokenizer, corpus: Corpus, artifact: Artifact) -> TokenMeta:
     size_px = tokenizer.config.autoencoder.resolution_px
-    grid = size_px // tokenizer.factor
+    height, width = tokenizer.grid(size_px, size_px)
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
         tokenizer_digest=artifact.manifest.digest,
         codebook_size=tokenizer.codebook_size,
         factor=tokenizer.factor,
-        height=grid,
-        width=grid,
+        height=height,
+        width=width,
         class_names=corpus.class_names,
         preprocessing={"size_px": size_px, "channels": corpus.channels, "precision": config.precision},
     )

@@ -10,6 +10,16 @@ from vqgan_core.config.prior import (
     SamplingConfig,
     TrainPriorConfig,
 )
+from vqgan_core.config.quantizer import (
+    EmaQuantizerConfig,
+    FsqQuantizerConfig,
+    GumbelQuantizerConfig,
+    LfqQuantizerConfig,
+    QuantizerConfig,
+    ResidualQuantizerConfig,
+    SimvqQuantizerConfig,
+    VectorQuantizerConfig,
+)
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
     AutoencoderConfig,
@@ -20,7 +30,6 @@ from vqgan_core.config.tokenizer import (
     TokenizerConfig,
     TokenizerLossConfig,
     TrainTokenizerConfig,
-    VectorQuantizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
 from vqgan_core.config.training import (
@@ -36,18 +45,25 @@ __all__ = [
     "ClassifierConfig",
     "Config",
     "ConfigError",
+    "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
     "ExecutionConfig",
+    "FsqQuantizerConfig",
+    "GumbelQuantizerConfig",
+    "LfqQuantizerConfig",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "PatchGanConfig",
     "PriorConfig",
     "PriorTrainingConfig",
+    "QuantizerConfig",
+    "ResidualQuantizerConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
+    "SimvqQuantizerConfig",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",

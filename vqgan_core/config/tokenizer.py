@@ -6,27 +6,16 @@ n_embed, embed_dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vqgan_core.config.base import Config
+from vqgan_core.config.base import Config, variant_of
+from vqgan_core.config.quantizer import QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-
-
-def _variant_of(default: str) -> Callable[[Any], Any]:
-    """Read `none` as the kind none, and fields without a kind as those of the default kind."""
-
-    def read(value: Any) -> Any:
-        if value in ("none", None):
-            return {"kind": "none"}
-        return {"kind": default, **value} if isinstance(value, dict) else value
-
-    return read
 
 
 class AutoencoderConfig(Config):
@@ -66,23 +55,6 @@ class AutoencoderConfig(Config):
                     f"num_groups {self.num_groups}; change one of the three"
                 )
         return self
-
-
-class VectorQuantizerConfig(Config):
-    """Nearest codebook entry with straight-through gradients (VQ-VAE, VQGAN)."""
-
-    kind: Literal["vector"] = "vector"
-    commitment_weight: float = Field(0.25, ge=0)
-    """β of the paper's L_VQ."""
-    beta_placement: Literal["corrected", "legacy"] = "corrected"
-    """Which term β scales: the commitment term (paper), or the codebook term (the original's code)."""
-    l2_normalize: bool = False
-    """Compare unit vectors (ViT-VQGAN, LlamaGen); keeps large codebooks in use at small codebook_dim."""
-    restart_dead_codes_after_steps: int | None = Field(None, ge=1)
-    """An entry that no latent chose for this many steps is put on a random latent of the batch; null: never."""
-
-
-QuantizerConfig = VectorQuantizerConfig
 
 
 class NoPerceptualConfig(Config):
@@ -140,10 +112,10 @@ class PatchGanConfig(Config):
 
 
 PerceptualConfig = Annotated[
-    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("lpips"))
+    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(variant_of("lpips"))
 ]
 AdversarialConfig = Annotated[
-    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("patchgan"))
+    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(variant_of("patchgan"))
 ]
 
 
@@ -173,6 +145,11 @@ class TokenizerConfig(Config):
     """Encoder and decoder."""
     quantizer: QuantizerConfig = VectorQuantizerConfig()
     """How latents become indices."""
+
+    @model_validator(mode="after")
+    def _codebook_fits_the_quantizer(self) -> Self:
+        self.quantizer.check_codebook(self.codebook_size, self.codebook_dim)
+        return self
 
 
 class AugmentConfig(Config):

@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vqgan_core.quantizers.ema import AveragedCodebook
 from vqgan_core.quantizers.vector import VectorQuantizer
 
 __all__ = ["DeadCodeRestart", "RestartHook", "follow_codebook", "forget_moments"]
@@ -33,7 +34,7 @@ class DeadCodeRestart:
         after_steps: optimiser steps without a latent after which an entry moves.
     """
 
-    def __init__(self, quantizer: VectorQuantizer, after_steps: int) -> None:
+    def __init__(self, quantizer: VectorQuantizer | AveragedCodebook, after_steps: int) -> None:
         self.quantizer = quantizer
         self.after_steps = after_steps
         device = quantizer.codebook.device
@@ -52,9 +53,10 @@ class DeadCodeRestart:
         """End an optimiser step: restart the entries that were not chosen for `after_steps` steps.
 
         Args:
-            latents: of the step's batch (or its last piece), before quantisation.
+            latents: of the step's batch (or its last piece), before quantisation; of a residual quantizer, residuals.
             generator: on the CPU; each call draws one permutation of the latents, whether or not an entry is dead.
-            also: what else has to know of moved entries, for example `forget_moments`, `follow_codebook`.
+            also: what else has to know of moved entries, for example `forget_moments`, `follow_codebook`,
+                `AveragedCodebook.restart`.
 
         Returns:
             How many entries were moved, on the device.

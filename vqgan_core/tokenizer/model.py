@@ -1,6 +1,7 @@
 """The tokenizer: encoder, quantizer, decoder.
 
-Axes: B batch, C image channels, D codebook width, H×W image, h×w grid (h = H / f), K entries.
+Axes: B batch, C image channels, D codebook width, H×W image, h×w grid (h = H / f), K entries. Of a residual quantizer
+with depth R, grids of indices are R times wider.
 
 Source: arXiv 2012.09841 §3.1, eq. 2. Departures: a size that f does not divide is an error (the original crops in
 silence); `decode` takes indices (the original's is broken); latents reach the quantizer in fp32 under autocast too.
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import TokenizerConfig
-from vqgan_core.quantizers import build_quantizer
+from vqgan_core.quantizers import Quantized, build_quantizer
 from vqgan_core.tokenizer.decoder import Decoder
 from vqgan_core.tokenizer.encoder import Encoder
 from vqgan_core.tokenizer.files import CONFIG_FILE, WEIGHTS_FILE, dump_files, load_into, read_config
@@ -56,6 +57,10 @@ class Tokenizer(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.codebook_dim, autoencoder.latent_channels, 1)
         self.decoder = Decoder(autoencoder)
 
+    def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Height and width of the indices of an image of this size."""
+        return height_px // self.factor, width_px // self.factor * self.quantizer.indices_per_latent
+
     @property
     def last_layer(self) -> Tensor:
         """The weight at which the adaptive weight compares gradients."""
@@ -68,7 +73,7 @@ class Tokenizer(nn.Module):
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
         latents = self.latents(images)
-        result = self.quantizer(latents)
+        result: Quantized = self.quantizer(latents)
         reconstruction = self._decode(result.quantized)
         return TokenizerOutput(reconstruction, latents, result.quantized, result.indices, result.loss)
 
@@ -103,7 +108,8 @@ class Tokenizer(nn.Module):
         """The images of indices, not clamped.
 
         Raises:
-            ValueError: not a `B h w` grid of integers, or an index outside the codebook.
+            ValueError: not a `B h w` grid of integers, or an index outside the codebook, or a width that the depth of
+                a residual quantizer does not divide.
         """
         return self._decode(self.quantizer.decode(self._checked(indices)))
 

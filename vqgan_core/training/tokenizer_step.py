@@ -24,7 +24,16 @@ from torch import Tensor
 
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
-from vqgan_core.quantizers import DeadCodeRestart, RestartHook, follow_codebook, forget_moments
+from vqgan_core.quantizers import (
+    AveragedCodebook,
+    DeadCodeRestart,
+    GumbelQuantizer,
+    Quantizer,
+    RestartHook,
+    VectorQuantizer,
+    follow_codebook,
+    forget_moments,
+)
 from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
 from vqgan_core.training import streams
 from vqgan_core.training.ema import WeightsEma
@@ -33,6 +42,7 @@ from vqgan_core.training.optim import Optimized, require_finite
 from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
+from vqgan_core.training.schedule import gumbel_temperature
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
@@ -67,8 +77,7 @@ class TokenizerStep:
         self._autoencoder = Optimized(self.tokenizer, training)
         self._discriminator = _discriminator(self.loss, config)
         self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
-        after_steps = config.quantizer.restart_dead_codes_after_steps
-        self._restart = None if after_steps is None else DeadCodeRestart(self.tokenizer.quantizer, after_steps)
+        self._restart = _restart(self.tokenizer.quantizer)
         self._restart_draws = streams.stream(training.seed, "dead-code restart")
 
     def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
@@ -82,6 +91,7 @@ class TokenizerStep:
         self._autoencoder.zero_grad()
         if discriminator is not None:
             discriminator.zero_grad()
+        temperature = self._set_temperature(step)
         num_pieces = self.config.training.accumulate_batches
         passes = [self._backward(piece["images"], step) for piece in pieces(batch, num_pieces, self.device)]
         metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
@@ -93,7 +103,7 @@ class TokenizerStep:
         if discriminator is not None:
             discriminator.update(step, metrics["discriminator_gradient_norm"])
         metrics |= self._follow_up([latents for _, latents, _ in passes], [indices for _, _, indices in passes])
-        return {**metrics, "learning_rate": rate}
+        return {**metrics, **temperature, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -129,6 +139,13 @@ class TokenizerStep:
             files[DISCRIMINATOR_FILE] = safetensors.torch.save(weights)
         return files
 
+    def _set_temperature(self, step: int) -> dict[str, float]:
+        quantizer = self.tokenizer.quantizer
+        if not isinstance(quantizer, GumbelQuantizer):
+            return {}
+        quantizer.temperature = gumbel_temperature(quantizer.config, step)
+        return {"temperature": quantizer.temperature}
+
     def _backward(
         self, images: Float[Tensor, "B C H W"], step: int
     ) -> tuple[dict[str, Tensor], Float[Tensor, "B D h w"], Int[Tensor, "B h w"]]:
@@ -148,24 +165,29 @@ class TokenizerStep:
 
     @torch.no_grad()
     def _follow_up(self, latents: Sequence[Tensor], indices: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What follows an optimiser step: restart of dead codes, moving average, usage of the codebook."""
+        """What follows an optimiser step: codebook averages, restart of dead codes, EMA of the weights, usage."""
         chosen = torch.zeros(self.tokenizer.codebook_size, device=self.device)
         for piece in indices:
             chosen[piece.flatten()] = 1.0
         metrics = {"usage": chosen.mean()}
+        quantizer = self.tokenizer.quantizer
+        targets = [quantizer.targets(*piece) for piece in zip(latents, indices, strict=True)]
+        quantizer.end_step(targets, indices)
         if self._restart is not None:
             for piece in indices:
                 self._restart.observe(piece)
             metrics["restarted_codes"] = self._restart.step(
-                torch.cat(list(latents)), self._restart_draws, self._hooks()
+                torch.cat(targets), self._restart_draws, self._hooks(self._restart.quantizer)
             )
         if self._ema is not None:
             self._ema.update()
         return metrics
 
-    def _hooks(self) -> list[RestartHook]:
-        codebook = self.tokenizer.quantizer.codebook
+    def _hooks(self, quantizer: VectorQuantizer | AveragedCodebook) -> list[RestartHook]:
+        codebook = quantizer.codebook
         hooks = [forget_moments(self._autoencoder.optimizer, codebook)]
+        if isinstance(quantizer, AveragedCodebook):
+            hooks.append(quantizer.restart)
         return hooks if self._ema is None else [*hooks, follow_codebook(self._ema.shadow(codebook))]
 
     def _published_weights(self) -> AbstractContextManager[None]:
@@ -179,6 +201,13 @@ class TokenizerStep:
             "restart": self._restart,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def _restart(quantizer: Quantizer) -> DeadCodeRestart | None:
+    if not isinstance(quantizer, VectorQuantizer | AveragedCodebook):
+        return None
+    after_steps = quantizer.config.restart_dead_codes_after_steps
+    return None if after_steps is None else DeadCodeRestart(quantizer, after_steps)
 
 
 def _discriminator(loss: TokenizerLoss, config: TrainTokenizerConfig) -> Optimized | None:
