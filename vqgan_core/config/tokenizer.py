@@ -22,7 +22,7 @@ class AutoencoderConfig(Config):
     """The convolutional encoder and decoder."""
 
     image_channels: int = Field(3, ge=1, le=1024)
-    """Channels of the images: 3 for RGB, 1 for grey or depth."""
+    """Channels of the images: 3 for RGB, 1 for grey or depth, the number of classes for label maps."""
     resolution_px: int = Field(256, ge=1)
     """Training height and width; attention_resolutions refer to it. Other sizes work at inference."""
     base_channels: int = Field(128, ge=1)
@@ -122,8 +122,8 @@ AdversarialConfig = Annotated[
 class TokenizerLossConfig(Config):
     """What the autoencoder minimises: pixel + perceptual + codebook + λ · adversarial."""
 
-    pixel: Literal["l1", "l2"] = "l1"
-    """Pixel distance."""
+    pixel: Literal["l1", "l2", "bce", "cross_entropy"] = "l1"
+    """Pixel distance; of label maps, whose reconstruction is logits, binary (the original) or categorical entropy."""
     pixel_weight: float = Field(1.0, ge=0)
     """Weight of the pixel term."""
     codebook_weight: float = Field(1.0, ge=0)
@@ -132,6 +132,20 @@ class TokenizerLossConfig(Config):
     """Perceptual term, or none."""
     adversarial: AdversarialConfig = PatchGanConfig()
     """Adversarial term, or none. With perceptual none too, this is a VQ-VAE."""
+
+    @property
+    def of_label_maps(self) -> bool:
+        """Whether what is reconstructed are classes instead of images."""
+        return self.pixel in ("bce", "cross_entropy")
+
+    @model_validator(mode="after")
+    def _label_maps_are_no_pictures(self) -> Self:
+        if self.of_label_maps and (self.perceptual.kind, self.adversarial.kind) != ("none", "none"):
+            raise ValueError(
+                f"pixel {self.pixel} reconstructs label maps, which perceptual {self.perceptual.kind} and adversarial "
+                f"{self.adversarial.kind} do not compare: set both to none"
+            )
+        return self
 
 
 class TokenizerConfig(Config):

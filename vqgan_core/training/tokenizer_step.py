@@ -34,7 +34,7 @@ from vqgan_core.quantizers import (
     follow_codebook,
     forget_moments,
 )
-from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
+from vqgan_core.tokenizer import Tokenizer, TokenizerOutput, check_labels, one_hot
 from vqgan_core.training import streams
 from vqgan_core.training.ema import WeightsEma
 from vqgan_core.training.loop import Batch
@@ -49,7 +49,7 @@ _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_grad
 
 
 class TokenizerStep:
-    """Trains a tokenizer on batches of `images` `B C H W` in [-1, 1].
+    """Trains a tokenizer on batches of `images` `B C H W` in [-1, 1], or of `label_maps` `B H W` of small integers.
 
     Building one sets the process' threads, TF32 and determinism policy (`precision.prepare`).
 
@@ -88,12 +88,13 @@ class TokenizerStep:
             ValueError: the batch does not divide into pieces, or is none of this tokenizer's.
         """
         discriminator = self._discriminator if self.loss.trains_discriminator(step) else None
+        self._check(batch)
         self._autoencoder.zero_grad()
         if discriminator is not None:
             discriminator.zero_grad()
         temperature = self._set_temperature(step)
         num_pieces = self.config.training.accumulate_batches
-        passes = [self._backward(piece["images"], step) for piece in pieces(batch, num_pieces, self.device)]
+        passes = [self._backward(self._images(piece), step) for piece in pieces(batch, num_pieces, self.device)]
         metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
         metrics["gradient_norm"] = self._autoencoder.gradient_norm()
         if discriminator is not None:
@@ -108,14 +109,17 @@ class TokenizerStep:
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Reconstruction and codebook metrics of the weights that would be published (see `ReconstructionTotals`)."""
-        totals = ReconstructionTotals(self.tokenizer.codebook_size, self.loss.perceptual, self.device)
+        totals = ReconstructionTotals(
+            self.tokenizer.codebook_size, self.loss.perceptual, self.device, self.config.loss.pixel
+        )
         self.tokenizer.eval()
         with self._published_weights():
             for batch in batches:
-                (whole,) = pieces(batch, 1, self.device)
+                self._check(batch)
+                images = self._images(pieces(batch, 1, self.device)[0])
                 with autocast(self.device, self.config.training.precision):
-                    output = self.tokenizer(whole["images"])
-                totals.add(whole["images"], output)
+                    output = self.tokenizer(images)
+                totals.add(images, output)
         self.tokenizer.train()
         return totals.metrics()
 
@@ -138,6 +142,21 @@ class TokenizerStep:
             weights = {name: value.cpu().contiguous() for name, value in self.loss.discriminator.state_dict().items()}
             files[DISCRIMINATOR_FILE] = safetensors.torch.save(weights)
         return files
+
+    def _check(self, batch: Batch) -> None:
+        kind = "label_maps" if self.config.loss.of_label_maps else "images"
+        if kind not in batch:
+            raise ValueError(
+                f"a batch of {', '.join(sorted(batch))}: with loss.pixel {self.config.loss.pixel} a tokenizer is "
+                f"trained on {kind}"
+            )
+        if kind == "label_maps":
+            check_labels(batch[kind], self.config.autoencoder.image_channels)
+
+    def _images(self, piece: Batch) -> Float[Tensor, "B C H W"]:
+        if self.config.loss.of_label_maps:
+            return one_hot(piece["label_maps"], self.config.autoencoder.image_channels)
+        return piece["images"]
 
     def _set_temperature(self, step: int) -> dict[str, float]:
         quantizer = self.tokenizer.quantizer
