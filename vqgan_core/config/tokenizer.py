@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vqgan_core.config.base import Config, variant_of
+from vqgan_core.config.base import LATER, Config, variant_of
 from vqgan_core.config.quantizer import QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
@@ -99,8 +99,8 @@ class PatchGanConfig(Config):
     """Width of the first layer (ndf)."""
     num_layers: int = Field(3, ge=1)
     """Strided layers."""
-    norm: Literal["batch", "actnorm"] = "batch"
-    """Normalisation between layers."""
+    norm: Literal["batch", "actnorm", "spectral"] = "batch"
+    """Normalisation between layers; spectral normalises every convolution's weight instead."""
     start_step: int = Field(10_000, ge=0)
     """First step whose autoencoder update feels the discriminator."""
     warmup_steps: int = Field(0, ge=0)
@@ -109,6 +109,10 @@ class PatchGanConfig(Config):
     """First step that trains the discriminator; null: start_step, as in the original."""
     learning_rate: float | None = Field(None, gt=0)
     """The discriminator's own peak rate; null: the autoencoder's."""
+    lecam_weight: Annotated[float, Field(ge=0), LATER] = 0.0
+    """Weight of LeCam regularisation in the discriminator's loss, for small corpora; 0: none."""
+    lecam_decay: Annotated[float, Field(ge=0, lt=1), LATER] = 0.99
+    """Decay of its moving averages of logits."""
 
 
 PerceptualConfig = Annotated[
@@ -175,6 +179,31 @@ class AugmentConfig(Config):
     """Mirror half of the images."""
 
 
+class PerturbationConfig(Config):
+    """Some images are decoded from indices that are nearly right (RobustTok), so that the decoder bears a prior's."""
+
+    image_fraction: Fraction = 0.1
+    """β: share of the images."""
+    num_neighbours: int = Field(100, ge=1)
+    """δ: an index is replaced by one of so many nearest entries."""
+    probability: Fraction = 1.0
+    """α: share of their indices that are replaced."""
+    final_probability: Fraction = 0.0
+    """α from anneal_end_step on."""
+    anneal_start_step: int = Field(0, ge=0)
+    """Step from which α changes linearly."""
+    anneal_end_step: int | None = Field(None, ge=1)
+    """Step at which α is final_probability; null: it stays as it is."""
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.anneal_end_step is not None and self.anneal_end_step <= self.anneal_start_step:
+            raise ValueError(
+                f"anneal_end_step {self.anneal_end_step} must come after anneal_start_step {self.anneal_start_step}"
+            )
+        return self
+
+
 class TrainTokenizerConfig(TokenizerConfig):
     """Recipe and execution of the train_tokenizer stage."""
 
@@ -182,10 +211,18 @@ class TrainTokenizerConfig(TokenizerConfig):
     """What is minimised."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training images."""
+    perturbation: Annotated[PerturbationConfig | None, LATER] = None
+    """Perturbation of what the decoder is trained on; null: none."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _single_indices_are_perturbed(self) -> Self:
+        if self.perturbation is not None and self.quantizer.kind == "residual":
+            raise ValueError("perturbation replaces an index by a nearby one, which quantizer residual has not")
+        return self
 
     def model(self) -> TokenizerConfig:
         """The part that is stored with the weights."""

@@ -9,7 +9,7 @@ silence); `decode` takes indices (the original's is broken); latents reach the q
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from vqgan_core.tokenizer.files import CONFIG_FILE, WEIGHTS_FILE, dump_files, lo
 __all__ = ["Tokenizer", "TokenizerOutput"]
 
 
+Perturb = Callable[[Quantized], Float[Tensor, "B D h w"]]
+"""From quantized latents to what is decoded in their place."""
+
+
 @dataclass(frozen=True)
 class TokenizerOutput:
     """Everything that one pass through the tokenizer computes."""
@@ -35,7 +39,7 @@ class TokenizerOutput:
     latents: Float[Tensor, "B D h w"]
     """Before quantisation."""
     quantized: Float[Tensor, "B D h w"]
-    """Codebook entries, with straight-through gradient."""
+    """Codebook entries, with a gradient to the latents; what was decoded."""
     indices: Int[Tensor, "B h w"]
     """int64."""
     loss: Float[Tensor, ""]
@@ -66,16 +70,20 @@ class Tokenizer(nn.Module):
         """The weight at which the adaptive weight compares gradients."""
         return self.decoder.conv_out.weight
 
-    def forward(self, images: Float[Tensor, "B C H W"]) -> TokenizerOutput:
+    def forward(self, images: Float[Tensor, "B C H W"], perturb: Perturb | None = None) -> TokenizerOutput:
         """Reconstruct images through the codebook.
+
+        Args:
+            images: in [-1, 1].
+            perturb: changes what the decoder sees, in training.
 
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
         latents = self.latents(images)
         result: Quantized = self.quantizer(latents)
-        reconstruction = self._decode(result.quantized)
-        return TokenizerOutput(reconstruction, latents, result.quantized, result.indices, result.loss)
+        quantized = result.quantized if perturb is None else perturb(result)
+        return TokenizerOutput(self._decode(quantized), latents, quantized, result.indices, result.loss)
 
     def latents(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """What the encoder makes of images, before quantisation.

@@ -8,13 +8,15 @@ Source: arXiv 2012.09841 eq. 4 to 7. Departures from the original:
   computed from, where the original decodes the batch again after the autoencoder's update.
 - Both gradients are there before either optimiser moves, so a NaN in one leaves both alone.
 - The discriminator's training may start before its influence (`discriminator_start_step`).
-- Gradient clipping, warm-up and cosine, bf16, dead-code restart and EMA of the weights: the original has none of them.
+- Gradient clipping, warm-up and cosine, bf16, dead-code restart, EMA of the weights, LeCam regularisation and latent
+  perturbation: the original has none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import safetensors.torch
@@ -24,21 +26,14 @@ from torch import Tensor
 
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
-from vqgan_core.quantizers import (
-    AveragedCodebook,
-    DeadCodeRestart,
-    GumbelQuantizer,
-    Quantizer,
-    RestartHook,
-    VectorQuantizer,
-    follow_codebook,
-    forget_moments,
-)
-from vqgan_core.tokenizer import Tokenizer, TokenizerOutput, check_labels, one_hot
+from vqgan_core.quantizers import GumbelQuantizer, build_restart, restart_hooks
+from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
 from vqgan_core.training import streams
 from vqgan_core.training.ema import WeightsEma
+from vqgan_core.training.images import check_batch, images_of
 from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
+from vqgan_core.training.perturbation import build_perturbation
 from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
@@ -77,8 +72,9 @@ class TokenizerStep:
         self._autoencoder = Optimized(self.tokenizer, training)
         self._discriminator = _discriminator(self.loss, config)
         self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
-        self._restart = _restart(self.tokenizer.quantizer)
+        self._restart = build_restart(self.tokenizer.quantizer)
         self._restart_draws = streams.stream(training.seed, "dead-code restart")
+        self._perturbation = build_perturbation(config, self.tokenizer.quantizer)
 
     def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
         """One update of the autoencoder and, once it has started, one of the discriminator.
@@ -88,13 +84,15 @@ class TokenizerStep:
             ValueError: the batch does not divide into pieces, or is none of this tokenizer's.
         """
         discriminator = self._discriminator if self.loss.trains_discriminator(step) else None
-        self._check(batch)
+        check_batch(batch, self.config)
         self._autoencoder.zero_grad()
         if discriminator is not None:
             discriminator.zero_grad()
-        temperature = self._set_temperature(step)
+        settings = self._begin(step)
         num_pieces = self.config.training.accumulate_batches
-        passes = [self._backward(self._images(piece), step) for piece in pieces(batch, num_pieces, self.device)]
+        passes = [
+            self._backward(images_of(piece, self.config), step) for piece in pieces(batch, num_pieces, self.device)
+        ]
         metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
         metrics["gradient_norm"] = self._autoencoder.gradient_norm()
         if discriminator is not None:
@@ -103,8 +101,9 @@ class TokenizerStep:
         rate = self._autoencoder.update(step, metrics["gradient_norm"])
         if discriminator is not None:
             discriminator.update(step, metrics["discriminator_gradient_norm"])
+        self.loss.end_step(metrics)
         metrics |= self._follow_up([latents for _, latents, _ in passes], [indices for _, _, indices in passes])
-        return {**metrics, **temperature, "learning_rate": rate}
+        return {**metrics, **settings, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -115,8 +114,8 @@ class TokenizerStep:
         self.tokenizer.eval()
         with self._published_weights():
             for batch in batches:
-                self._check(batch)
-                images = self._images(pieces(batch, 1, self.device)[0])
+                check_batch(batch, self.config)
+                images = images_of(pieces(batch, 1, self.device)[0], self.config)
                 with autocast(self.device, self.config.training.precision):
                     output = self.tokenizer(images)
                 totals.add(images, output)
@@ -143,27 +142,15 @@ class TokenizerStep:
             files[DISCRIMINATOR_FILE] = safetensors.torch.save(weights)
         return files
 
-    def _check(self, batch: Batch) -> None:
-        kind = "label_maps" if self.config.loss.of_label_maps else "images"
-        if kind not in batch:
-            raise ValueError(
-                f"a batch of {', '.join(sorted(batch))}: with loss.pixel {self.config.loss.pixel} a tokenizer is "
-                f"trained on {kind}"
-            )
-        if kind == "label_maps":
-            check_labels(batch[kind], self.config.autoencoder.image_channels)
-
-    def _images(self, piece: Batch) -> Float[Tensor, "B C H W"]:
-        if self.config.loss.of_label_maps:
-            return one_hot(piece["label_maps"], self.config.autoencoder.image_channels)
-        return piece["images"]
-
-    def _set_temperature(self, step: int) -> dict[str, float]:
+    def _begin(self, step: int) -> dict[str, float]:
+        """Set what a schedule says for a step; returns it for the log."""
+        settings = {}
         quantizer = self.tokenizer.quantizer
-        if not isinstance(quantizer, GumbelQuantizer):
-            return {}
-        quantizer.temperature = gumbel_temperature(quantizer.config, step)
-        return {"temperature": quantizer.temperature}
+        if isinstance(quantizer, GumbelQuantizer):
+            settings["temperature"] = quantizer.temperature = gumbel_temperature(quantizer.config, step)
+        if self._perturbation is not None:
+            settings["perturbation"] = self._perturbation.probability(step)
+        return settings
 
     def _backward(
         self, images: Float[Tensor, "B C H W"], step: int
@@ -172,7 +159,8 @@ class TokenizerStep:
         num_pieces = self.config.training.accumulate_batches
         precision = self.config.training.precision
         with autocast(self.device, precision):
-            output: TokenizerOutput = self.tokenizer(images)
+            perturb = None if self._perturbation is None else partial(self._perturbation.perturb, step=step)
+            output: TokenizerOutput = self.tokenizer(images, perturb)
             loss, logs = self.loss.autoencoder_loss(images, output, self.tokenizer.last_layer, step)
         torch.autograd.backward(loss / num_pieces)
         if self.loss.trains_discriminator(step):
@@ -195,19 +183,13 @@ class TokenizerStep:
         if self._restart is not None:
             for piece in indices:
                 self._restart.observe(piece)
-            metrics["restarted_codes"] = self._restart.step(
-                torch.cat(targets), self._restart_draws, self._hooks(self._restart.quantizer)
-            )
+            moving = self._restart.quantizer
+            average = None if self._ema is None else self._ema.shadow(moving.codebook)
+            hooks = restart_hooks(moving, self._autoencoder.optimizer, average)
+            metrics["restarted_codes"] = self._restart.step(torch.cat(targets), self._restart_draws, hooks)
         if self._ema is not None:
             self._ema.update()
         return metrics
-
-    def _hooks(self, quantizer: VectorQuantizer | AveragedCodebook) -> list[RestartHook]:
-        codebook = quantizer.codebook
-        hooks = [forget_moments(self._autoencoder.optimizer, codebook)]
-        if isinstance(quantizer, AveragedCodebook):
-            hooks.append(quantizer.restart)
-        return hooks if self._ema is None else [*hooks, follow_codebook(self._ema.shadow(codebook))]
 
     def _published_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self._ema is None else self._ema.applied()
@@ -218,15 +200,10 @@ class TokenizerStep:
             "discriminator": self._discriminator,
             "ema": self._ema,
             "restart": self._restart,
+            "lecam": self.loss.lecam,
+            "perturbation": self._perturbation,
         }
         return {name: part for name, part in parts.items() if part is not None}
-
-
-def _restart(quantizer: Quantizer) -> DeadCodeRestart | None:
-    if not isinstance(quantizer, VectorQuantizer | AveragedCodebook):
-        return None
-    after_steps = quantizer.config.restart_dead_codes_after_steps
-    return None if after_steps is None else DeadCodeRestart(quantizer, after_steps)
 
 
 def _discriminator(loss: TokenizerLoss, config: TrainTokenizerConfig) -> Optimized | None:

@@ -35,6 +35,13 @@ TOKENIZER_VARIANTS: dict[str, dict[str, Any]] = {
     "everything in bf16": {**EVERYTHING, "training__precision": "bf16"},
     "actnorm": {"loss__adversarial__norm": "actnorm", "autoencoder__dropout": 0.1},
     "vq-vae": {"loss__adversarial": "none", "quantizer__l2_normalize": True},
+    "regularised in bf16": {
+        "loss__adversarial__norm": "spectral",
+        "loss__adversarial__lecam_weight": 0.1,
+        "perturbation__image_fraction": 0.5,
+        "training__accumulate_batches": 2,
+        "training__precision": "bf16",
+    },
 }
 #: The other quantizers, with everything around them that moves.
 QUANTIZER_VARIANTS: dict[str, dict[str, Any]] = {

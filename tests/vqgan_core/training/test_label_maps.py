@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.vqgan_core.training.steps import copied, images_of, tokenizer_config
-from vqgan_core.config import ConfigError
+from vqgan_core.config import ConfigError, TrainTokenizerConfig
 from vqgan_core.losses import pixel_loss
 from vqgan_core.tokenizer import Tokenizer, one_hot
-from vqgan_core.training import Batch, TokenizerStep
+from vqgan_core.training import Batch, TokenizerStep, images, tokenizer_step
 
 NUM_CLASSES = 5
 LOSSES = pytest.mark.parametrize("pixel", ["bce", "cross_entropy"])
@@ -81,15 +81,14 @@ def test_resume_and_files() -> None:
     assert tokenizer.decode(tokenizer.encode(maps)).shape == maps.shape
 
 
-def test_labels_stay_bytes_until_they_are_on_the_device() -> None:
+def test_labels_stay_bytes_until_they_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     step, seen = step_of("bce"), list[torch.dtype]()
-    make_images = step._images
 
-    def spy(piece: Batch) -> torch.Tensor:
+    def watched(piece: Batch, config: TrainTokenizerConfig) -> torch.Tensor:
         seen.append(piece["label_maps"].dtype)
-        return make_images(piece)
+        return images.images_of(piece, config)
 
-    step._images = spy  # type: ignore[method-assign]  # watched, not replaced
+    monkeypatch.setattr(tokenizer_step, "images_of", watched)
     step.train_step(label_maps_of(0), 0)
     assert seen == [torch.uint8]
 
