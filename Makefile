@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STORE ?= demo-store
+# Two spinning thread pools on one core crawl; sleeping ones do not.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench lock clean

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    # Two spinning thread pools on one core crawl; sleeping ones do not. Has to be said before PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _repository_first()
     options = _parse(arguments)
     try:

@@ -13,6 +13,8 @@ from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
 from vqgan_core.config.base import parse_override
 
+FINGERPRINT_LENGTH = 64
+
 
 def run(options: argparse.Namespace) -> int:
     """`tessera run CONFIG [key=value …]`."""
@@ -34,11 +36,19 @@ def plan(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
         return 0
-    table = plain_table("stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "note")
+    table = plain_table("stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "")
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in row))
     print_table(table)
+    sys.stdout.write(_in_all(rows) + "\n")
     return 0
+
+
+def _in_all(rows: list[dict[str, Any]]) -> str:
+    sums = {name: sum(row[name] for row in rows if row[name] is not None) for name in ("PFLOP", "hours", "GB")}
+    unknown = [row["stage"] for row in rows if row["hours"] is None]
+    text = ", ".join(f"{value:.3g} {name}" for name, value in sums.items())
+    return f"in all: {text}" + (f", and the hours of {' and '.join(unknown)}" if unknown else "")
 
 
 def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -103,6 +113,9 @@ def _print_summary(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.3g}"
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return text[:12] if len(text) == FINGERPRINT_LENGTH and " " not in text else text

@@ -23,7 +23,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     store: str | None = None,
     source: str | None = None,
     size_px: Annotated[int | None, Field(ge=1, le=16384)] = None,
-    codebook_size: Annotated[int | None, Field(ge=2)] = None,
+    codebook_size: Annotated[int | None, Field(ge=2, le=2**24)] = None,
     tokenizer_steps: Annotated[int | None, Field(ge=1)] = None,
     tokenizer_batch_size: Annotated[int | None, Field(ge=1)] = None,
     tokenizer_learning_rate: Annotated[float | None, Field(gt=0)] = None,
@@ -32,7 +32,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     prior_learning_rate: Annotated[float | None, Field(gt=0)] = None,
     num_per_class: Annotated[int | None, Field(ge=1)] = None,
     guidance: Annotated[float | None, Field(ge=0)] = None,
-    seed: Annotated[int | None, Field(ge=0)] = None,
+    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Turn a source of images into a trained generator and a report.
@@ -60,7 +60,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
     run = StageRunner(config.store)
-    corpus = run(shard.request(config.shard))
+    corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
     tokens = run(encode.request(config.encode, corpus, tokenizer))
     prior = run(train_prior.request(config.prior, tokens))

@@ -20,7 +20,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "prior_batch_size": ("prior.training.batch_size",),
     "prior_learning_rate": ("prior.training.learning_rate",),
     "num_per_class": ("sample.num_per_class",),
-    "temperature": ("sample.temperature",),
     "guidance": ("sample.guidance",),
     "seed": ("tokenizer.training.seed", "prior.training.seed", "sample.seed", "evaluate.seed"),
 }

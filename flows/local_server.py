@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+
 START_SECONDS = 180.0
 _PR_SET_PDEATHSIG = 1
 
@@ -51,19 +53,35 @@ def local_server(*, debug: bool = False) -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    home = Path(PREFECT_HOME.value())
+    with running_server(Path(PREFECT_HOME.value())) as url, temporary_settings({PREFECT_API_URL: url}):
+        yield
+
+
+@contextmanager
+def running_server(home: Path, *, schedules: bool = False) -> Iterator[str]:
+    """Run a server while the block runs; gives the URL of its API.
+
+    Args:
+        home: where its database and its log are.
+        schedules: create the runs that deployments' schedules ask for.
+
+    Raises:
+        ServerError: it did not answer in time; says where its log is.
+    """
     home.mkdir(parents=True, exist_ok=True)
     port = _free_port()
+    services = [] if schedules else ["--no-scheduler", "--no-late-runs"]
     with (home / "tessera-server.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui",
-             "--no-scheduler", "--no-late-runs", "--log-level", "ERROR"],
-            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
+             *services, "--log-level", "ERROR"],
+            env={**QUIET, **os.environ, "PREFECT_HOME": str(home)}, stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
         )  # fmt: skip
     try:
-        _wait_until_healthy(process, port, Path(log.name))
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
-            yield
+        with Console(stderr=True).status("starting a Prefect server for this command"):
+            _wait_until_healthy(process, port, Path(log.name))
+        yield f"http://127.0.0.1:{port}/api"
     finally:
         process.terminate()
         try:

@@ -31,11 +31,15 @@ class StageRunner:
     def __init__(self, store: StoreConfig) -> None:
         self._config = store
         self._store = Store.open(store)
+        self._ledger = current_ledger.get() or Ledger()
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """Where progress is shown."""
+        return self._ledger.reporter
 
     def __call__(self, request: Request) -> Artifact:
         """Run one stage, or serve it from the cache, and open its artifact."""
-        ledger = current_ledger.get()
-        outcome = orchestrate.run(request, self._config, ledger.reporter if ledger else None)
-        if ledger:
-            ledger.outcomes.append(outcome)
+        outcome = orchestrate.run(request, self._config, self._ledger.reporter)
+        self._ledger.outcomes.append(outcome)
         return self._store.get(outcome[2])

@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.corpus import Corpus
-from datasets.store import Artifact, Part
+from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet
-from tasks.models import load_tokenizer
-from tasks.stage import Product, Request, Stage, Work, input_of
-from vqgan_core.config import EncodeConfig, canonical_json, sha256_json
+from tasks.models import load_tokenizer, tokenizer_config
+from tasks.stage import Headway, Product, Request, Stage, Work, input_of
+from vqgan_core.config import EncodeConfig, TokenizerConfig, canonical_json, sha256_json
 from vqgan_core.quantizers import CodeUsage
-from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import autocast, prepare, resolve_device
 
 STAGE = Stage("encode", "1", "tokens")
@@ -33,7 +32,8 @@ def request(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> Requ
     """Ask for a corpus' tokens."""
     inputs = (input_of(corpus), input_of(tokenizer))
     label = f"encode · {', '.join(config.views)}"
-    return Request(STAGE, config.recipe(), inputs, partial(_build, config, corpus, tokenizer), label)
+    build, headway = partial(_build, config, corpus, tokenizer), partial(_headway, config, corpus, tokenizer)
+    return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,15 @@ class _Unit:
         return f"{stem}-{self.view}.parquet"
 
 
-class _Encoder:
-    """A tokenizer over a corpus: what every unit needs."""
+class _Units:
+    """Which units there are, and what each is made from; no weights are read."""
 
     def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
         self.config = config
-        self.device = resolve_device(config.execution.device)
-        prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
         self.corpus = Corpus.open(corpus)
-        self.tokenizer = load_tokenizer(tokenizer, self.device)
-        self.size_px = self.tokenizer.config.autoencoder.resolution_px
-        self.meta = _meta(config, self.tokenizer, self.corpus, tokenizer)
+        model = tokenizer_config(tokenizer)
+        self.size_px = model.autoencoder.resolution_px
+        self.meta = _meta(config, model, self.corpus, tokenizer)
         self._corpus_artifact = corpus
 
     def units(self) -> list[_Unit]:
@@ -80,6 +78,16 @@ class _Encoder:
         records = self.corpus.shard_records(unit.split, unit.shard)
         made_from = [STAGE.version, self.meta.model_dump(mode="json"), shard, unit.split, unit.view]
         return sha256_json([*made_from, [record.key for record in records]])
+
+
+class _Encoder(_Units):
+    """A tokenizer over a corpus: what every unit needs."""
+
+    def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
+        super().__init__(config, corpus, tokenizer)
+        self.device = resolve_device(config.execution.device)
+        prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
+        self.tokenizer = load_tokenizer(tokenizer, self.device)
 
     @torch.no_grad()
     def encode(self, unit: _Unit) -> bytes:
@@ -124,14 +132,22 @@ def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Wo
     return Product(files=files, parts=parts, summary=_summary(encoder, histograms), device=str(encoder.device))
 
 
-def _meta(config: EncodeConfig, tokenizer: Tokenizer, corpus: Corpus, artifact: Artifact) -> TokenMeta:
-    size_px = tokenizer.config.autoencoder.resolution_px
-    height, width = tokenizer.grid(size_px, size_px)
+def _headway(
+    config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, store: Store, _workspace: Workspace
+) -> Headway:
+    units = _Units(config, corpus, tokenizer)
+    keys = [units.key(unit) for unit in units.units()]
+    return Headway(sum(store.part("tokens", key) is not None for key in keys), len(keys), "token files")
+
+
+def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
+    size_px = model.autoencoder.resolution_px
+    height, width = model.grid(size_px, size_px)
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
         tokenizer_digest=artifact.manifest.digest,
-        codebook_size=tokenizer.codebook_size,
-        factor=tokenizer.factor,
+        codebook_size=model.codebook_size,
+        factor=model.autoencoder.downsampling_factor,
         height=height,
         width=width,
         class_names=corpus.class_names,

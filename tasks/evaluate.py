@@ -1,7 +1,8 @@
 """Stage evaluate: everything that was made → metrics, each with what it depends on, and one page to look at.
 
 The unit that survives a kill is one group of metrics: reconstruction, likelihood, the domain classifier, samples.
-report.html holds times and costs, so it is a view: it is checked like a file but is not part of the digest.
+report.html and its short form summary.md hold times and costs, so they are views: checked like files, but not part of
+the digest.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tasks.evaluation_page import page
+from datasets.store import Store, Workspace
+from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
-from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
 from vqgan_core.evaluation import Metric
@@ -25,7 +27,7 @@ STAGE = Stage("evaluate", "1", "evaluation")
 def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:
     """Ask for the evaluation of a pipeline's artifacts; `name` is only a title."""
     inputs = tuple(map(input_of, subjects.in_order()))
-    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate")
+    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate", _headway)
 
 
 def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) -> Product:
@@ -35,15 +37,23 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     results: dict[str, Any] = {}
     with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
         for done, (title, measure) in enumerate(UNITS.items(), start=1):
-            results[title] = _once(work, f"metrics-{title}.json", partial(measure, bench, work))
+            results[title] = _once(work, _kept_as(title), partial(measure, bench, work))
             bar.update(done)
     metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
     files = {"metrics.json": canonical_json([metric.model_dump(mode="json") for metric in metrics])}
     files |= {
         path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))
     }
-    html = page(bench, metrics, name)
-    return Product(files=files, views={"report.html": html.encode()}, summary=_summary(metrics), device=str(device))
+    return Product(files=files, views=pages(bench, metrics, name), summary=_summary(metrics), device=str(device))
+
+
+def _headway(_store: Store, workspace: Workspace) -> Headway:
+    there = set(workspace.names())
+    return Headway(sum(_kept_as(title) in there for title in UNITS), len(UNITS), "groups of metrics")
+
+
+def _kept_as(title: str) -> str:
+    return f"metrics-{title}.json"
 
 
 def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Mapping[str, Any]:

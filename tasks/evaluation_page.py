@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from datasets.store import Artifact
 from tasks.evaluation_units import Bench
-from tasks.report import CodeUse, Curves, KeyNumber, Likelihood, ReportInputs, SampleRow, curves_from_history, render
+from tasks.report import (
+    CodeUse,
+    Curves,
+    KeyNumber,
+    Likelihood,
+    ReportInputs,
+    SampleRow,
+    curves_from_history,
+    render,
+    summary_markdown,
+)
 from tasks.sample import read_samples, to_pixels
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
@@ -26,12 +36,17 @@ KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def page(bench: Bench, metrics: Sequence[Metric], name: str) -> str:
-    """The report as one HTML file."""
+def pages(bench: Bench, metrics: Sequence[Metric], name: str) -> dict[str, bytes]:
+    """The report as one HTML file, and in short as markdown for Prefect's page of the run."""
+    inputs = _inputs(bench, metrics, name)
+    return {"report.html": render(inputs).encode(), "summary.md": summary_markdown(inputs).encode()}
+
+
+def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
     values = {metric.name: metric.value for metric in metrics}
     originals, reconstructions = _pictures(bench)
     histogram = bench.tokens.code_histogram("train")
-    inputs = ReportInputs(
+    return ReportInputs(
         name=name,
         sentence=_sentence(bench),
         key_numbers=[
@@ -55,7 +70,6 @@ def page(bench: Bench, metrics: Sequence[Metric], name: str) -> str:
         manifests=[artifact.manifest.model_dump(mode="json") for artifact in bench.subjects.in_order()],
         recipe={artifact.manifest.stage: artifact.manifest.recipe for artifact in bench.subjects.in_order()},
     )  # fmt: skip
-    return render(inputs)
 
 
 def _sentence(bench: Bench) -> str:
@@ -86,8 +100,8 @@ def _curves(bench: Bench) -> list[Curves]:
     return [
         curves_from_history(
             tokenizer,
-            {"training": "train/pixel", "validation": "validation/pixel"},
-            title="Tokenizer: pixel loss",
+            {"training": "train/pixel", "validation": "validation/l1"},
+            title="Tokenizer: L1",
             unit="",
         ),
         curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 
 from datasets.store import Artifact
+from vqgan_core.config import PriorConfig, TokenizerConfig, TokenSpec
 from vqgan_core.prior import Prior
+from vqgan_core.prior.model import read_config as read_prior_config
 from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.tokenizer.files import read_config as read_tokenizer_config
 
 MODEL_FILES = ("config.json", "model.safetensors")
 
@@ -19,6 +22,16 @@ def load_tokenizer(artifact: Artifact, device: torch.device) -> Tokenizer:
 def load_prior(artifact: Artifact, device: torch.device) -> Prior:
     """A published prior, ready to score and to draw."""
     return Prior.from_files(_files(artifact)).to(device).eval()
+
+
+def tokenizer_config(artifact: Artifact) -> TokenizerConfig:
+    """The config of a published tokenizer; its weights are not read."""
+    return read_tokenizer_config({"config.json": artifact.read("config.json")})
+
+
+def prior_config(artifact: Artifact) -> tuple[PriorConfig, TokenSpec]:
+    """The config of a published prior and what it knows of its tokens; its weights are not read."""
+    return read_prior_config({"config.json": artifact.read("config.json")})
 
 
 def _files(artifact: Artifact) -> dict[str, bytes]:

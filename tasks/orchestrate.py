@@ -9,18 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import State, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
-from datasets.store import ArtifactRef, Store, StoreUnavailable
+from datasets.store import Artifact, ArtifactRef, Store, StoreUnavailable
 from tasks.progress import Reporter, Terminal
 from tasks.records import StageRecords
 from tasks.stage import Request, execute
 
-#: What the last flow of this process found or did, for its summary table: (stage, "Cached" | "Completed", reference).
+#: The view that is shown on a run's page.
+SUMMARY = "summary.md"
+
+#: What became of a stage: its name, "Cached" or "Completed", and the artifact.
 Outcome = tuple[str, str, ArtifactRef]
 
 
@@ -67,4 +71,12 @@ def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) 
     state.result(raise_on_failure=True)
     found = shelf.lookup(request.stage.kind, request.fingerprint)
     assert found is not None, "a completed stage has published its artifact"
+    _show(found)
     return request.stage.name, state.name or state.type.value, found.ref
+
+
+def _show(artifact: Artifact) -> None:
+    """Put an artifact's short report, if it has one, on the run's page in the UI."""
+    if any(entry.path == SUMMARY for entry in artifact.manifest.views):
+        key = f"{artifact.manifest.kind}-{artifact.manifest.fingerprint[:12]}"
+        create_markdown_artifact(artifact.read(SUMMARY).decode(), key=key, description=artifact.ref.uri)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from datasets.sources import Listing, open_source
 from datasets.store import Artifact, Store, StoreError
 from datasets.store.lineage import find_artifact
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
@@ -49,6 +50,7 @@ class Pipeline:
         self.config = config
         self.store = Store.open(config.store)
         self._given = {kind: name for kind, name in (given or {}).items() if name}
+        self._found: dict[str, Artifact] = {}
 
     def request(self, stage: str) -> Request:
         """The request of a stage by name.
@@ -64,8 +66,11 @@ class Pipeline:
         Raises:
             NotPublished: it is not there yet; says which command makes it.
         """
+        if kind in self._found:  # it never changes
+            return self._found[kind]
         if name := self._given.get(kind):
-            return find_artifact(self.store, name, kind)
+            self._found[kind] = find_artifact(self.store, name, kind)
+            return self._found[kind]
         step = next(step for step in STEPS.values() if step.stage.kind == kind)
         request = step.request(self)
         found = self.store.lookup(kind, request.fingerprint)
@@ -74,12 +79,18 @@ class Pipeline:
                 f"this config's {kind} artifact ({request.fingerprint[:12]}) is not in {self.config.store.url} yet: "
                 f"run `tessera {step.command}` with the same config first, or `tessera run` for everything"
             )
+        self._found[kind] = found
         return found
 
     @cached_property
+    def listing(self) -> Listing:
+        """What the source holds; listed once."""
+        return open_source(self.config.shard.source).list()
+
+    @cached_property
     def shard_request(self) -> Request:
-        """The shard stage's request; made once, because it lists the source."""
-        return shard.request(self.config.shard)
+        """The shard stage's request."""
+        return shard.request(self.config.shard, self.listing)
 
 
 STEPS: Mapping[str, Step] = {

@@ -27,17 +27,24 @@ class Bar(Protocol):
 class Reporter(Protocol):
     """Where stages report to."""
 
-    def bar(self, label: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open a count of `total` units."""
+    def bar(self, label: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
+        """Open a count of `total` units; None: nobody knows how many."""
+
+    def say(self, message: str) -> None:
+        """Say something that a person should read, outside any count."""
 
 
 class Quiet:
     """Reports nothing; messages still reach stderr, since they are for people."""
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:  # noqa: ARG002 - the protocol's arguments
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Bar]:  # noqa: ARG002 - the protocol's arguments
         """A count that shows nothing."""
         yield _QuietBar(label)
+
+    def say(self, message: str) -> None:
+        """Print the message."""
+        sys.stderr.write(f"{message}\n")
 
 
 class _QuietBar:
@@ -59,8 +66,8 @@ class Terminal:
         self._console = Console(stderr=True)
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
-        """A visible count of `total` units."""
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Bar]:
+        """A visible count."""
         if not self._console.is_terminal:
             line_bar = _LineBar(label, total, unit)
             yield line_bar
@@ -78,9 +85,13 @@ class Terminal:
         with Progress(*columns, console=self._console, transient=False) as progress:
             yield _RichBar(progress, label, total)
 
+    def say(self, message: str) -> None:
+        """Print the message."""
+        self._console.print(message, markup=False, highlight=False)
+
 
 class _RichBar:
-    def __init__(self, progress: Progress, label: str, total: int) -> None:
+    def __init__(self, progress: Progress, label: str, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task(label, total=total, figures="")
 
@@ -95,7 +106,7 @@ class _RichBar:
 
 
 class _LineBar:
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._start = self._last = time.monotonic()
         self._first: int | None = None
@@ -124,8 +135,10 @@ class _LineBar:
     def _print(self, now: float, metrics: Mapping[str, float] | None) -> None:
         self._shown = True
         rate = (self._done - (self._first or 0)) / max(now - self._start, 1e-9)
-        left = f", {(self._total - self._done) / rate:.0f} s left" if rate > 0 else ""
-        text = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.1f}/s{left}"
+        known = self._total is not None and rate > 0
+        left = f", {((self._total or 0) - self._done) / rate:.0f} s left" if known else ""
+        of_total = "" if self._total is None else f"/{self._total}"
+        text = f"{self._label}: {self._done}{of_total} {self._unit}, {rate:.1f}/s{left}"
         sys.stderr.write(f"{text}  {figures(metrics or {})}\n")
 
 

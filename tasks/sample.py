@@ -20,10 +20,10 @@ from PIL import Image
 
 from datasets.errors import TokenMismatch
 from datasets.ingest.tar import read_tar, write_tar
-from datasets.store import Artifact
-from tasks.models import load_prior, load_tokenizer
+from datasets.store import Artifact, Store, Workspace
+from tasks.models import load_prior, load_tokenizer, prior_config
 from tasks.report.pictures import grid, png_bytes
-from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.prior import Prior, sample_tokens
 from vqgan_core.tokenizer import Tokenizer
@@ -54,7 +54,13 @@ def request(config: SampleConfig, prior: Artifact, tokenizer: Artifact) -> Reque
     """Ask for images of a prior."""
     inputs = (input_of(prior), input_of(tokenizer))
     label = f"sample · {config.num_per_class} a class · guidance {config.guidance:g}"
-    return Request(STAGE, config.recipe(), inputs, partial(_build, config, prior, tokenizer), label)
+    build, headway = partial(_build, config, prior, tokenizer), partial(_headway, config, prior)
+    return Request(STAGE, config.recipe(), inputs, build, label, headway)
+
+
+def num_images(config: SampleConfig, num_classes: int) -> int:
+    """Images of a sample set; 0 classes for an unconditional prior."""
+    return config.num_per_class * max(1, num_classes)
 
 
 def planned(config: SampleConfig, num_classes: int) -> list[Sample]:
@@ -95,6 +101,13 @@ def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: A
         "class_names": list(spec.class_names),
     }
     return Product(files=files, summary=summary, device=str(models.device))
+
+
+def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
+    told, spec = prior_config(prior)
+    total = num_images(config, spec.num_classes if told.condition == "class" else 0)
+    shards = sum(name.startswith("samples-") for name in workspace.names())
+    return Headway(min(total, shards * config.images_per_shard), total, "images")
 
 
 def _load(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact) -> _Models:

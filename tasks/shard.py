@@ -16,24 +16,33 @@ from datasets.ingest.decode_pool import DecodePool
 from datasets.ingest.finish import finish
 from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
-from datasets.store import InputRef, Part, Store
-from tasks.stage import Product, Request, Stage, Work
+from datasets.store import InputRef, Part, Store, Workspace
+from tasks.progress import Quiet, Reporter
+from tasks.stage import Headway, Product, Request, Stage, Work
 
 STAGE = Stage("shard", "1", "corpus")
 
 
-def request(config: ShardConfig) -> Request:
+def request(config: ShardConfig, listing: Listing | None = None, reporter: Reporter | None = None) -> Request:
     """Ask for a corpus of what the source holds now. The source is known by its listing, not by where it is.
+
+    Args:
+        config: source and recipe.
+        listing: of the source, if it is at hand; None: it is made.
+        reporter: told of the listing's progress.
 
     Raises:
         SourceError: the source cannot be read, or has no image.
     """
     source = open_source(config.source)
-    listing = source.list()
+    if listing is None:
+        with (reporter or Quiet()).bar("list source", None, "images") as bar:
+            listing = source.list(lambda done, _total: bar.update(done))
     recipe = {name: value for name, value in config.recipe().items() if name != "source"}
     origin = InputRef(kind="source", fingerprint=listing.digest, digest=listing.digest)
     label = f"shard · {config.source.kind} · {len(listing)} images"
-    return Request(STAGE, recipe, (origin,), partial(_build, config, source, listing), label)
+    build, headway = partial(_build, config, source, listing), partial(_headway, config, listing)
+    return Request(STAGE, recipe, (origin,), build, label, headway)
 
 
 def _build(config: ShardConfig, source: Source, listing: Listing, work: Work) -> Product:
@@ -60,6 +69,11 @@ def _build(config: ShardConfig, source: Source, listing: Listing, work: Work) ->
         **finished.summary,
     }
     return Product(files=finished.files, parts=parts, summary=summary)
+
+
+def _headway(config: ShardConfig, listing: Listing, store: Store, _workspace: Workspace) -> Headway:
+    there = (unit for unit in plan_units(listing, config) if store.part("corpus", unit.key) is not None)
+    return Headway(sum(len(unit.entries) for unit in there), len(listing), "images")
 
 
 class _Decoders:

@@ -12,7 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets.store import Artifact, ArtifactRef, Cost, Draft, InputRef, Lease, Part, Store, Workspace, fingerprint
+from datasets.store import (
+    Artifact,
+    ArtifactRef,
+    Cost,
+    Draft,
+    Holder,
+    InputRef,
+    Lease,
+    Part,
+    Store,
+    Workspace,
+    fingerprint,
+)
 from tasks.progress import Quiet, Reporter
 
 
@@ -47,6 +59,15 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Headway:
+    """How far earlier runs got with an artifact that is not published."""
+
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
 class Request:
     """A wanted artifact: everything that its fingerprint is made of, and how to build it."""
 
@@ -55,6 +76,8 @@ class Request:
     inputs: tuple[InputRef, ...]
     build: Callable[[Work], Product]
     label: str
+    headway: Callable[[Store, Workspace], Headway] | None = None
+    """What earlier runs left behind, found without computing or writing anything: for a plan."""
 
     @property
     def fingerprint(self) -> str:
@@ -70,15 +93,19 @@ def execute(request: Request, store: Store, reporter: Reporter | None = None) ->
     Raises:
         StoreError: the store cannot be read or written, or the claim was lost to another run.
     """
-    kind, name = request.stage.kind, request.fingerprint
+    kind, name, teller = request.stage.kind, request.fingerprint, reporter or Quiet()
     if found := store.lookup(kind, name):
         return found.ref
-    with store.claim(kind, name) as lease:
+
+    def waiting(holder: Holder) -> None:
+        teller.say(f"{request.label}: process {holder.pid} on {holder.host} computes this; waiting for it")
+
+    with store.claim(kind, name, on_wait=waiting) as lease:
         if found := store.lookup(kind, name):  # somebody finished it while we waited
             return found.ref
         workspace = store.workspace(kind, name)
         started = time.monotonic()
-        product = request.build(Work(store, workspace, lease, reporter or Quiet()))
+        product = request.build(Work(store, workspace, lease, teller))
         ref = store.publish(_draft(request, product, time.monotonic() - started), lease)
         workspace.clear()
         return ref

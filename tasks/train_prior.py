@@ -8,7 +8,7 @@ from typing import Any
 from datasets.store import Artifact
 from datasets.tokens import TokenDataset
 from tasks.stage import Product, Request, Stage, Work, input_of
-from tasks.training import run_training
+from tasks.training import run_training, training_headway
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.prior_step import PriorStep
@@ -19,7 +19,8 @@ STAGE = Stage("train_prior", "1", "prior")
 def request(config: TrainPriorConfig, tokens: Artifact) -> Request:
     """Ask for a prior trained on a token dataset."""
     label = f"train prior · {config.num_layers} layers · width {config.width}"
-    return Request(STAGE, config.recipe(), (input_of(tokens),), partial(_build, config, tokens), label)
+    build, headway = partial(_build, config, tokens), partial(training_headway, config.training)
+    return Request(STAGE, config.recipe(), (input_of(tokens),), build, label, headway)
 
 
 def spec_of(tokens: TokenDataset) -> TokenSpec:

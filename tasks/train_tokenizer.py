@@ -11,7 +11,7 @@ from datasets.store import Artifact
 from tasks.report.pictures import grid
 from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
-from tasks.training import run_training
+from tasks.training import run_training, training_headway
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import history_bytes, prepare, resolve_device
@@ -24,7 +24,8 @@ NUM_PICTURES = 16
 def request(config: TrainTokenizerConfig, corpus: Artifact) -> Request:
     """Ask for a tokenizer trained on a corpus."""
     label = f"train tokenizer · f{config.autoencoder.downsampling_factor} · K{config.codebook_size}"
-    return Request(STAGE, config.recipe(), (input_of(corpus),), partial(_build, config, corpus), label)
+    build, headway = partial(_build, config, corpus), partial(training_headway, config.training)
+    return Request(STAGE, config.recipe(), (input_of(corpus),), build, label, headway)
 
 
 def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Product:

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from tasks.checkpoints import WorkspaceCheckpoints
-from tasks.stage import Work
+from datasets.store import Store, Workspace
+from tasks.checkpoints import WorkspaceCheckpoints, newest_step
+from tasks.stage import Headway, Work
 from vqgan_core.config import TrainingConfig, TrainingExecution
 from vqgan_core.training import Batch, Batches, Progress, TrainResult, TrainStep, train
 
@@ -47,6 +48,11 @@ def run_training(
             report=report,
             should_stop=asked.is_set,
         )
+
+
+def training_headway(config: TrainingConfig, _store: Store, workspace: Workspace) -> Headway:
+    """How far the newest checkpoint is."""
+    return Headway(newest_step(workspace), config.num_steps, "steps")
 
 
 @contextmanager

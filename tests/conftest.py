@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tests.tiny import Published
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -44,5 +48,40 @@ def shared_weights() -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
-    """Two threads: the size of the machines that tests run on."""
-    torch.set_num_threads(2)
+    """One thread: tests are small, and two spinning thread pools on a busy machine crawl."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 48 images in three classes, and one broken one."""
+    from tests.tiny_pipeline import write_images  # noqa: PLC0415 - imports the stages, which few tests need
+
+    return write_images(tmp_path_factory.mktemp("tiny") / "images")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the tiny pipeline has run from end to end; for reading only."""
+    from tests.tiny_pipeline import run_stages, tiny_config  # noqa: PLC0415 - as above
+
+    url = tmp_path_factory.mktemp("tiny") / "store"
+    run_stages(tiny_config(url, tiny_images))
+    return url
+
+
+@pytest.fixture(scope="session")
+def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 real digits as PNG files, a sub-folder a class. Never changed by a test."""
+    from tests.tiny import write_digits  # noqa: PLC0415 - most tests need no pipeline
+
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, digit_folder: Path) -> Published:
+    """The tiny pipeline, run once without interruption. Never changed by a test: damage a `published.copy(…)`."""
+    from tests import tiny  # noqa: PLC0415 - most tests need no pipeline
+
+    config = tiny.tiny_config(tmp_path_factory.mktemp("published") / "store", digit_folder)
+    return tiny.Published(config, tiny.build(config))

@@ -69,14 +69,17 @@ def write_part(
     storage: Storage, kind: str, key: str, files: Mapping[str, bytes], summary: Mapping[str, Any] | None = None
 ) -> Part:
     """Publish a part, or return the one that is there already."""
+    folder = part_folder(kind, key)
+    # Looked for before the part is read: one that has its last object and still cannot be read has lost something, and
+    # no writer of it has to be waited for.
+    damaged = storage.size(f"{folder}/{PART}") is not None
     existing = read_part(storage, kind, key)
     if existing is not None:
         return existing
-    folder = part_folder(kind, key)
     entries = [describe(f"../../{folder}/{check_name(name)}", data) for name, data in sorted(files.items())]
     part = Part(kind=kind, key=key, files=entries, summary=dict(summary or {}))
     for name, data in sorted(files.items()):
-        if not put_new(storage, f"{folder}/{name}", data, replace=False):
+        if not put_new(storage, f"{folder}/{name}", data, replace=damaged):
             other = _wait_for_other_writer(storage, kind, key)
             if other is not None:
                 return other

@@ -176,6 +176,7 @@ class Store:
             StoreNotWritable: no permission or no space; nothing is published then.
         """
         manifest = self._manifest_of(draft)  # first: what cannot be described is not written
+        self._withdraw_damaged(draft, lease)
         for path, data in (*draft.files.items(), *draft.views.items()):
             published = self._guard(draft, lease)
             if published is not None:
@@ -214,6 +215,12 @@ class Store:
             return None
         artifact = self.lookup(draft.kind, draft.fingerprint)
         return artifact.ref if artifact is not None else None
+
+    def _withdraw_damaged(self, draft: Draft, lease: _lease.Lease | None) -> None:
+        """Remove the manifest of an artifact that lacks files: new ones of the same sizes would make it look whole."""
+        path = f"{artifact_folder(draft.kind, draft.fingerprint)}/{MANIFEST}"
+        if self.storage.size(path) is not None and self._guard(draft, lease) is None:
+            self.storage.delete(path)
 
     def _manifest_of(self, draft: Draft) -> Manifest:
         own = [describe(path, data) for path, data in draft.files.items()]

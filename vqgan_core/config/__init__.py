@@ -2,9 +2,13 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.prior import (
     EncodeConfig,
+    OrderName,
     PriorConfig,
+    PriorExecution,
+    RandomOrderConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
@@ -20,6 +24,7 @@ from vqgan_core.config.quantizer import (
     SimvqQuantizerConfig,
     VectorQuantizerConfig,
 )
+from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
     AutoencoderConfig,
@@ -41,26 +46,34 @@ from vqgan_core.config.training import (
 )
 
 __all__ = [
+    "PRIOR_SIZES",
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
     "Config",
     "ConfigError",
+    "ConstantGuidance",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
     "ExecutionConfig",
     "FsqQuantizerConfig",
+    "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "IntervalGuidance",
     "LfqQuantizerConfig",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
+    "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PowerCosineGuidance",
     "PriorConfig",
+    "PriorExecution",
     "PriorTrainingConfig",
     "QuantizerConfig",
+    "RandomOrderConfig",
     "ResidualQuantizerConfig",
     "SampleConfig",
     "SampleExecution",
@@ -78,4 +91,5 @@ __all__ = [
     "canonical_json",
     "merge",
     "sha256_json",
+    "sized_prior",
 ]

@@ -18,6 +18,11 @@ RestartSteps = Annotated[int, Field(ge=1)] | None
 
 
 class _QuantizerConfig(Config):
+    @property
+    def indices_per_latent(self) -> int:
+        """R: a row of the grid has so many indices for each latent."""
+        return 1
+
     def check_codebook(self, codebook_size: int, codebook_dim: int) -> None:
         """Refuse a K and D that this quantizer cannot have.
 
@@ -141,6 +146,11 @@ class ResidualQuantizerConfig(_QuantizerConfig):
     """ε of the Laplace smoothing of counts."""
     restart_dead_codes_after_steps: RestartSteps = None
     """An entry that nothing chose for this many steps is put on a random residual of the batch; null: never."""
+
+    @property
+    def indices_per_latent(self) -> int:
+        """R: a row of the grid has so many indices for each latent."""
+        return self.depth
 
 
 QuantizerConfig = Annotated[

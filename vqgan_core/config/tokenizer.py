@@ -164,6 +164,11 @@ class TokenizerConfig(Config):
     quantizer: QuantizerConfig = VectorQuantizerConfig()
     """How latents become indices."""
 
+    def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Height and width of the indices of an image of this size."""
+        factor = self.autoencoder.downsampling_factor
+        return height_px // factor, width_px // factor * self.quantizer.indices_per_latent
+
     @model_validator(mode="after")
     def _codebook_fits_the_quantizer(self) -> Self:
         self.quantizer.check_codebook(self.codebook_size, self.codebook_dim)

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from vqgan_core.config import ClassifierConfig
 from vqgan_core.config.base import Config, canonical_json
 
-__all__ = ["ClassifierSpec", "DomainClassifier", "shuffled_batches"]
+__all__ = ["ClassifierNetwork", "ClassifierSpec", "DomainClassifier", "shuffled_batches"]
 
 _INFERENCE_BATCH = 256
 _SMALLEST_SIDE = 4  # halving stops here: a 4×4 map still tells top from bottom
@@ -54,7 +54,7 @@ class DomainClassifier:
 
     name = "domain-classifier"
 
-    def __init__(self, spec: ClassifierSpec, network: _Network) -> None:
+    def __init__(self, spec: ClassifierSpec, network: ClassifierNetwork) -> None:
         """Wrap a trained network; use `train` or `from_files`."""
         self.spec = spec
         self._network = network.eval().requires_grad_(requires_grad=False)
@@ -104,6 +104,11 @@ class DomainClassifier:
     def predict(self, images: Float[Tensor, "B C H W"]) -> Int[Tensor, " B"]:
         """The likeliest class of each image."""
         return self._run(self._network, images).argmax(dim=1)
+
+    def confidence(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Probability of each image's own label: a score for rejection sampling."""
+        probabilities = self._run(self._network, images).softmax(dim=1)
+        return probabilities.gather(1, labels.to(self.device)[:, None])[:, 0]
 
     def accuracy(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"]) -> float:
         """Share of images that are taken for the class of their label."""
@@ -167,7 +172,7 @@ class DomainClassifier:
             return torch.cat([function(part.to(self.device)) for part in torch.split(images, _INFERENCE_BATCH)])
 
 
-class _Network(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Convolutions that halve the image down to 4×4 and double the width each time, mean over places, linear head."""
 
     def __init__(self, spec: ClassifierSpec) -> None:
@@ -182,6 +187,7 @@ class _Network(nn.Module):
         self.head = nn.Linear(width, len(spec.class_names))
 
     def embed(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """The features: the last maps' means over places."""
         size = (self.size_px, self.size_px)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -189,6 +195,7 @@ class _Network(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L"]:
+        """The class scores."""
         scores: Tensor = self.head(self.embed(images))
         return scores
 
@@ -216,11 +223,11 @@ def _convolution(num_inputs: int, num_outputs: int, *, stride: int = 1) -> nn.Mo
     return nn.Sequential(convolution, nn.BatchNorm2d(num_outputs), nn.ReLU())
 
 
-def _build(spec: ClassifierSpec) -> _Network:
+def _build(spec: ClassifierSpec) -> ClassifierNetwork:
     """Initialise from the spec's seed, and leave the caller's random stream where it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed)
-        return _Network(spec)
+        return ClassifierNetwork(spec)
 
 
 def _exact_convolutions() -> AbstractContextManager[None]:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from vqgan_core.config import LpipsConfig, NoPerceptualConfig
 
-__all__ = ["Lpips", "PerceptualWeightsError", "build_perceptual"]
+__all__ = ["Lpips", "PerceptualWeightsError", "build_perceptual", "empty_network"]
 
 # Below this the backbone's poolings leave nothing.
 MIN_SIZE_PX = {"vgg": 16, "alex": 31, "squeeze": 17}
@@ -97,11 +97,17 @@ def _three_channels(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"
     return images.expand(-1, 3, -1, -1)
 
 
-def _build_network(config: LpipsConfig) -> nn.Module:
+def empty_network(config: LpipsConfig) -> nn.Module:
+    """The network of a config on the meta device: its layers and shapes, without weights."""
     with torch.device("meta"), warnings.catch_warnings():
         # lpips calls torchvision with an argument that is deprecated there; nothing a user can change.
         warnings.simplefilter("ignore", UserWarning)
         network: nn.Module = lpips.LPIPS(net=config.net, pretrained=False, pnet_rand=True, verbose=False)
+    return network
+
+
+def _build_network(config: LpipsConfig) -> nn.Module:
+    network = empty_network(config)
     scaling: nn.Module = ScalingLayer()  # fixed numbers of the method, which a state dict may leave out
     network.scaling_layer = scaling
     # `lins` is a second name for lin0, lin1, …

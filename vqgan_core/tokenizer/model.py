@@ -61,10 +61,6 @@ class Tokenizer(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.codebook_dim, autoencoder.latent_channels, 1)
         self.decoder = Decoder(autoencoder)
 
-    def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Height and width of the indices of an image of this size."""
-        return height_px // self.factor, width_px // self.factor * self.quantizer.indices_per_latent
-
     @property
     def last_layer(self) -> Tensor:
         """The weight at which the adaptive weight compares gradients."""

@@ -49,6 +49,15 @@ def test_a_part_without_its_last_object_is_finished_by_the_next_run(store: Store
     assert store.part("shard", "k") == part
 
 
+@pytest.mark.timeout(30)
+def test_a_part_that_was_damaged_later_is_made_again_at_once(store: Store) -> None:
+    part = store.put_part("shard", "k", {"a.tar": b"whole", "b.tar": b"22"})
+    store.storage.write("parts/shard/k/a.tar", b"who")
+    assert store.part("shard", "k") is None
+    assert store.put_part("shard", "k", {"a.tar": b"whole", "b.tar": b"22"}) == part
+    assert store.read_part(part, "a.tar") == b"whole"
+
+
 def test_racing_makers_of_a_part_agree(url: str) -> None:
     barrier = threading.Barrier(4)
     stores = [Store(Storage(url)) for _ in range(4)]

@@ -146,9 +146,16 @@ def test_an_artifact_that_lost_a_file_is_made_again(store: Store, lost: str, cap
         assert len(store.verify()) == 1
         if lost.startswith(".."):
             assert store.part("shard", "key-1") is None
-            store.storage.delete("parts/shard/key-1/part.json")
-            store.storage.delete("parts/shard/key-1/train-000000.tar")
         assert publish(store).ref == artifact.ref
+
+
+@pytest.mark.parametrize("lost", ["a", "b", "c"])
+def test_what_comes_out_otherwise_is_not_taken_for_the_damaged_one(store: Store, lost: str) -> None:
+    old = publish(store, files={"a": b"1", "b": b"2", "c": b"3"})
+    store.storage.delete(f"{FOLDER}/{lost}")
+    new = publish(store, files={"a": b"4", "b": b"5", "c": b"6"})
+    assert new.ref.digest != old.ref.digest
+    assert [new.read(name) for name in "abc"] == [b"4", b"5", b"6"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[]", b'{"schema_version": 1}', b"\xff\xfe"])

@@ -29,7 +29,7 @@ def test_twenty_steps_then_encode_decode_save_and_load(overrides: dict[str, Any]
     tokenizer = step.tokenizer.eval()
     indices = tokenizer.encode(images)
     assert indices.dtype == torch.int64
-    assert indices.shape[1:] == tokenizer.grid(*images.shape[2:])
+    assert indices.shape[1:] == tokenizer.config.grid(*images.shape[2:])
     assert torch.equal(tokenizer.encode(images), indices), "the same image, the same indices"
     assert torch.equal(tokenizer.encode(images[3:5]), indices[3:5]), "whatever else is in the batch"
     with torch.no_grad():

@@ -1,0 +1,1 @@
+"""Flows, deployments and the command line."""
