@@ -14,7 +14,7 @@ from datasets.config import ShardConfig, WebDatasetSource
 from datasets.corpus import Corpus
 from datasets.errors import TokenMismatch
 from datasets.store import Artifact, Store
-from tasks import encode, evaluate, sample, shard, train_tokenizer
+from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.pipeline import NotPublished, Pipeline
 from tasks.sample import read_samples
 from tasks.stage import Request, execute
@@ -87,7 +87,7 @@ def foreign(published: Published, tmp_path_factory: pytest.TempPathFactory) -> t
 
 def test_a_prior_is_not_sampled_with_a_foreign_tokenizer(foreign: tuple[Published, Artifact, Artifact]) -> None:
     copy, tokenizer, _ = foreign
-    with pytest.raises(TokenMismatch, match="sample with the tokenizer that made its tokens") as caught:
+    with pytest.raises(TokenMismatch, match="give it the tokenizer that made its tokens") as caught:
         _publish(copy, sample.request(copy.config.sample, copy.artifacts["prior"], tokenizer))
     assert "\n" not in str(caught.value)
     assert tokenizer.manifest.digest[:12] in str(caught.value)
@@ -104,6 +104,15 @@ def test_an_evaluation_refuses_what_does_not_belong_together(
     with pytest.raises(TokenMismatch) as caught:
         _publish(copy, evaluate.request(copy.config.evaluate, Subjects(**subjects), "mixed"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_evaluation_refuses_samples_of_another_prior(foreign: tuple[Published, Artifact, Artifact]) -> None:
+    copy = foreign[0]
+    config = tiny_config(copy.root, copy.source, prior__width=16)
+    prior = _publish(copy, train_prior.request(config.prior, copy.artifacts["tokens"]))
+    subjects = {kind: copy.artifacts[kind] for kind in ("corpus", "tokenizer", "tokens", "samples")}
+    with pytest.raises(ValueError, match="were not drawn from the prior"):
+        _publish(copy, evaluate.request(copy.config.evaluate, Subjects(**subjects, prior=prior), "mixed"))
 
 
 def test_tokens_of_another_tokenizer_are_other_parts(foreign: tuple[Published, Artifact, Artifact]) -> None:
@@ -129,6 +138,6 @@ def test_the_same_seed_gives_the_same_image_however_many_are_drawn(published: Pu
     assert few.manifest.fingerprint != copy.artifacts["samples"].manifest.fingerprint
     plan = sample.planned(config, 10)
     assert [item.seed for item in plan] == [item.seed for item in sample.planned(copy.config.sample, 10)][:10]
-    first = list(read_samples(few))[0][0]
-    assert np.array_equal(first, list(read_samples(copy.artifacts["samples"]))[0][0])
+    first = next(read_samples(few))[0]
+    assert np.array_equal(first, next(read_samples(copy.artifacts["samples"]))[0])
     assert torch.get_num_threads() == 1
