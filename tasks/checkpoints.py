@@ -13,9 +13,10 @@ _NAME = re.compile(r"checkpoint-(\d{6})-step-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 def newest_step(workspace: Workspace) -> int:
-    """The step of the newest checkpoint by its name; 0 without one. Its bytes are not read."""
-    names = sorted(name for name in workspace.names() if _NAME.fullmatch(name))
-    return int(names[-1].split("-")[3]) if names else 0
+    """The step of the checkpoint that was written last, by its name; 0 without one. Its bytes are not read."""
+    names = _checkpoints(workspace)
+    match = _NAME.fullmatch(names[-1]) if names else None
+    return int(match[2]) if match else 0
 
 
 class WorkspaceCheckpoints:
@@ -56,7 +57,12 @@ class WorkspaceCheckpoints:
         return None
 
     def _names(self) -> list[str]:
-        return sorted(name for name in self._workspace.names() if _NAME.fullmatch(name))
+        return _checkpoints(self._workspace)
+
+
+def _checkpoints(workspace: Workspace) -> list[str]:
+    """In the order in which they were written."""
+    return sorted(name for name in workspace.names() if _NAME.fullmatch(name))
 
 
 def _short_hash(data: bytes) -> str:

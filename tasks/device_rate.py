@@ -1,9 +1,15 @@
 """How fast a device multiplies matrices, and which share of that each kind of work reaches.
 
-The rate is measured where the plan is made. The shares for a CPU were measured with one thread on the networks of the
-digits preset, a 128 px tokenizer and a prior of width 512 (training of convolutions 0.75 to 0.95, their inference 0.81
-to 1.1, transformers in training 0.55 to 0.87, in inference 0.72 to 0.87, drawing tokens 0.2 to 0.5); those for GPUs
-are assumptions, on the careful side. Small networks reach less.
+The rate is measured where the plan is made. The shares for a CPU were measured with one thread, on the presets digits
+and folder, on a wider tokenizer of 128 px images and on a prior of width 512; those for GPUs are assumptions, on the
+careful side.
+
+    kind of work            presets        wider networks   taken
+    convolution training    0.59 to 0.62   0.82 to 0.95     0.65
+    convolution             0.51 to 0.82   1.05 to 1.11     0.65
+    transformer training    0.38           0.87             0.5
+    transformer             0.53           0.87             0.6
+    token drawing           0.04 to 0.21   0.21 to 0.49     0.2    (batches of 4 to 64 images)
 """
 
 from __future__ import annotations
@@ -20,11 +26,11 @@ from vqgan_core.training.precision import Precision
 WorkKind = Literal["convolution training", "convolution", "transformer training", "transformer", "token drawing"]
 
 CPU_SHARES: Mapping[WorkKind, float] = {
-    "convolution training": 0.8,
-    "convolution": 0.8,
-    "transformer training": 0.6,
-    "transformer": 0.7,
-    "token drawing": 0.25,
+    "convolution training": 0.65,
+    "convolution": 0.65,
+    "transformer training": 0.5,
+    "transformer": 0.6,
+    "token drawing": 0.2,
 }
 GPU_SHARES: Mapping[WorkKind, float] = {
     "convolution training": 0.25,

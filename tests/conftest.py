@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.tiny_pipeline import run_stages, tiny_config, write_images
-
 if TYPE_CHECKING:
     from tests.tiny import Published
 
@@ -52,20 +50,6 @@ def shared_weights() -> Path:
 def _few_threads() -> None:
     """One thread: tests are small, and two spinning thread pools on a busy machine crawl."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 48 images in three classes, and one broken one."""
-    return write_images(tmp_path_factory.mktemp("tiny") / "images")
-
-
-@pytest.fixture(scope="session")
-def tiny_store(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the tiny pipeline has run from end to end; for reading only."""
-    url = tmp_path_factory.mktemp("tiny") / "store"
-    run_stages(tiny_config(url, tiny_images))
-    return url
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from vqgan_core.config import SamplingConfig, TokenSpec
 from vqgan_core.legacy.taming_prior import import_gpt, import_prior, our_name
-from vqgan_core.prior import GPT, decay_groups, sample_tokens
+from vqgan_core.prior import GPT, Reading, decay_groups, sample_tokens
 from vqgan_core.prior.sampling import extend
 
 Case = tuple[dict[str, Any], dict[str, Tensor]]
@@ -213,6 +213,13 @@ def test_net2net_loss_of_corrupted_input(parity_dir: Path) -> None:
     logits = image_logits(gpt, tensors["c_indices"], corrupted)
     loss = cross_entropy(logits.flatten(0, 1), tensors["target"].flatten())
     torch.testing.assert_close(loss, expected, **SCALAR)
+    case, _ = load(parity_dir, "f2_net2net_class")
+    labels, num_heads = tensors["c_indices"][:, 0], case["config"]["transformer"]["n_head"]
+    size = {"height": 1, "width": keep.shape[1], "num_classes": int(labels.max()) + 1}
+    spec = TokenSpec(codebook_size=case["config"]["transformer"]["vocab_size"], **size)
+    prior = import_prior(weights(tensors, "sd."), spec, num_heads)
+    nll = prior.nll(tensors["z_indices"], labels, reading=Reading(inputs=corrupted))
+    torch.testing.assert_close(nll.mean(), expected, **SCALAR)
 
 
 @pytest.mark.parametrize("name", NET2NET[:2])

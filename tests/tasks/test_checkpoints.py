@@ -106,3 +106,16 @@ def test_nothing_is_written_after_the_lease_is_lost(
     with pytest.raises(LeaseLost, match="another run has taken over"):
         checkpoints.save(10, b"too late")
     assert workspace.names() == before
+
+
+def test_a_plan_sees_the_step_that_a_run_would_go_on_from(
+    checkpoints: WorkspaceCheckpoints, workspace: Workspace
+) -> None:
+    """Also after a roll-back, where the last checkpoint has a smaller step than the one before it."""
+    assert newest_step(workspace) == 0
+    for step in (0, 10, 20, 10):
+        checkpoints.save(step, f"weights {step}".encode())
+        assert newest_step(workspace) == step
+        latest = checkpoints.load_latest()
+        assert latest is not None
+        assert latest[0] == step

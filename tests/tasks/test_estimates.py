@@ -7,63 +7,60 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.store import Store
 from tasks.device_rate import CPU_SHARES, GPU_SHARES, expected_rate, matmul_flops_per_second
 from tasks.estimates import Estimates, Extent
-from tests.tiny_pipeline import tiny_config
+from tests.tiny import Published, tiny_config
 from vqgan_core.evaluation.cost import classifier_cost
 from vqgan_core.prior.cost import prior_cost
 from vqgan_core.tokenizer.cost import tokenizer_cost
 
-EXTENT = Extent(num_train=36, num_val=12, num_classes=3)
+EXTENT = Extent(num_train=190, num_val=50, num_classes=10)
 
 
 @pytest.fixture
-def estimates(tiny_images: Path) -> Estimates:
-    return Estimates(tiny_config("unused", tiny_images), EXTENT)
+def estimates(digit_folder: Path) -> Estimates:
+    return Estimates(tiny_config("unused", digit_folder), EXTENT)
 
 
-def test_encode_is_one_pass_for_each_image_and_view(tiny_images: Path, estimates: Estimates) -> None:
+def test_encode_is_one_pass_for_each_image_and_view(digit_folder: Path, estimates: Estimates) -> None:
     one = tokenizer_cost(estimates.config.tokenizer.model()).encode_flops
-    assert estimates.encode().flops == {"convolution": 48 * one}
-    both = Estimates(tiny_config("unused", tiny_images, {"encode.views": ["center", "center_flip"]}), EXTENT)
-    assert both.encode().flops == {"convolution": 96 * one}
-    # 64 tokens of 4 bits, and 64 bytes of keys and checksums a row
-    assert both.encode().bytes == 96 * (64 + 32)
+    assert estimates.encode().flops == {"convolution": 480 * one}
+    # A grid of 4×4 tokens of 4 bits, and 64 bytes of keys and checksums a row
+    assert estimates.encode().bytes == 480 * (64 + 8)
+    single = Estimates(tiny_config("unused", digit_folder, encode__views=["center"]), EXTENT)
+    assert single.encode().flops == {"convolution": 240 * one}
 
 
-def test_samples_are_drawn_with_guidance_and_decoded(tiny_images: Path, estimates: Estimates) -> None:
+def test_samples_are_drawn_with_guidance_and_decoded(digit_folder: Path, estimates: Estimates) -> None:
     prior = prior_cost(estimates.config.prior.model(), estimates.spec)
     decoder = tokenizer_cost(estimates.config.tokenizer.model()).decoder_flops
-    drawing = 6 * 2 * 64 * prior.forward_flops_per_token  # 3 classes of 2; guidance runs the prior twice
-    assert estimates.sample().flops == {"token drawing": drawing, "convolution": 6 * decoder}
-    values = {"prior.condition": "none", "sample.guidance": 1.0}
-    unconditional = Estimates(tiny_config("unused", tiny_images, values), EXTENT).sample()
-    assert unconditional.flops["convolution"] == 2 * decoder
+    drawing = 20 * 2 * 16 * prior.forward_flops_per_token  # 10 classes of 2; guidance runs the prior twice
+    assert estimates.sample().flops == {"token drawing": drawing, "convolution": 20 * decoder}
+    config = tiny_config("unused", digit_folder, prior__condition="none", sample__guidance=1.0)
+    assert Estimates(config, EXTENT).sample().flops["convolution"] == 2 * decoder
 
 
-def test_evaluation_is_the_sum_of_its_groups(tiny_images: Path, estimates: Estimates) -> None:
-    config = estimates.config.evaluate
-    judge = classifier_cost(config.classifier, 1, 3)
+def test_evaluation_is_the_sum_of_its_groups(digit_folder: Path, estimates: Estimates) -> None:
+    judge = classifier_cost(estimates.config.evaluate.classifier, 1, 10)
     prior = prior_cost(estimates.config.prior.model(), estimates.spec)
     both_ways = tokenizer_cost(estimates.config.tokenizer.model()).reconstruct_flops
     assert estimates.evaluate().flops == {
-        "convolution": 12 * both_ways + 2 * (12 + 6) * judge.forward_flops,
-        "transformer": 12 * 64 * prior.forward_flops_per_token,
-        "convolution training": 3 * 4 * 8 * judge.forward_flops,
+        "convolution": 50 * both_ways + 2 * (50 + 20) * judge.forward_flops,
+        "transformer": 50 * 16 * prior.forward_flops_per_token,
+        "convolution training": 3 * 12 * 16 * judge.forward_flops,
     }
-    lone = Estimates(tiny_config("unused", tiny_images, {"prior.condition": "none"}), Extent(36, 12, 0)).evaluate()
-    assert "convolution training" not in lone.flops
+    unlabelled = Estimates(tiny_config("unused", digit_folder, prior__condition="none"), Extent(190, 50, 0))
+    assert "convolution training" not in unlabelled.evaluate().flops
 
 
-@pytest.mark.parametrize(("stage", "within"), [("shard", 2.5), ("encode", 12.0), ("sample", 2.5)])
-def test_bytes_are_of_the_order_of_what_was_written(
-    tiny_store: Path, estimates: Estimates, stage: str, within: float
-) -> None:
-    """Tiny files are mostly headers: Parquet's footer alone outweighs the tokens of eight records."""
-    manifest = next(found for found in Store.open(str(tiny_store)).artifacts() if found.stage == stage)
+@pytest.mark.parametrize(("kind", "within"), [("corpus", 2.0), ("tokens", 8.0), ("samples", 3.0)])
+def test_bytes_are_of_the_order_of_what_was_written(published: Published, kind: str, within: float) -> None:
+    """Tiny files are mostly headers: Parquet's footer alone outweighs the tokens of a few records."""
+    manifest = published.artifacts[kind].manifest
+    splits = published.artifacts["corpus"].manifest.summary["splits"]
+    foreseen = Estimates(published.config, Extent(splits["train"], splits["val"], 10)).of(manifest.stage).bytes
     written = sum(entry.bytes for entry in manifest.entries())
-    assert written / within < estimates.of(stage).bytes < written * within
+    assert written / within < foreseen < written * within
 
 
 def test_every_kind_of_work_has_a_share_on_every_device() -> None:

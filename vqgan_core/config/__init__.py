@@ -2,14 +2,19 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.prior import (
     EncodeConfig,
+    OrderName,
     PriorConfig,
+    PriorExecution,
+    RandomOrderConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
     TrainPriorConfig,
 )
+from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
     AutoencoderConfig,
@@ -31,20 +36,28 @@ from vqgan_core.config.training import (
 )
 
 __all__ = [
+    "PRIOR_SIZES",
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
     "Config",
     "ConfigError",
+    "ConstantGuidance",
     "EncodeConfig",
     "EvaluateConfig",
     "ExecutionConfig",
+    "GuidanceSchedule",
+    "IntervalGuidance",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
+    "OrderName",
     "PatchGanConfig",
+    "PowerCosineGuidance",
     "PriorConfig",
+    "PriorExecution",
     "PriorTrainingConfig",
+    "RandomOrderConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
@@ -60,4 +73,5 @@ __all__ = [
     "canonical_json",
     "merge",
     "sha256_json",
+    "sized_prior",
 ]

@@ -7,12 +7,32 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vqgan_core.config.base import Config, ExecutionConfig
+from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
+
+OrderName = Literal[
+    "row",
+    "column",
+    "spiral_in",
+    "spiral_out",
+    "z_curve",
+    "subsample",
+    "alternate",
+    "random",
+    "random_annealed",
+]
 
 
 class PriorConfig(Config):
     """The decoder-only transformer; vocabulary, sequence length and classes come from the token dataset."""
 
+    architecture: Literal["gpt", "modern"] = "gpt"
+    """gpt: the original's, with learned positions. modern: RMSNorm, SwiGLU, 2-D rotary positions, QK-norm."""
+    order: OrderName = "row"
+    """In which order the grid is read. random: one permutation for all; random_annealed: in training a new one for each
+    record, less and less often (RAR), and otherwise row by row."""
+    order_seed: int = Field(1, ge=0, lt=2**32)
+    """Which permutation the order random is; the original's is 1."""
     condition: Literal["none", "class"] = "class"
     """What the prior is told first."""
     num_layers: int = Field(12, ge=1)
@@ -21,6 +41,8 @@ class PriorConfig(Config):
     """Attention heads; must divide width."""
     width: int = Field(768, ge=1)
     """Model width."""
+    num_key_value_heads: int | None = Field(None, ge=1)
+    """Heads of keys and values, each shared by a group of query heads (modern only); null: as many as num_heads."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of embeddings, attention and residual branches."""
 
@@ -30,15 +52,65 @@ class PriorConfig(Config):
             raise ValueError(f"num_heads {self.num_heads} does not divide width {self.width}")
         return self
 
+    @model_validator(mode="after")
+    def _heads_fit_the_architecture(self) -> PriorConfig:
+        if self.architecture == "gpt":
+            if self.num_key_value_heads is not None:
+                raise ValueError(
+                    f"num_key_value_heads {self.num_key_value_heads} with architecture gpt: it is an option of modern; "
+                    "leave it null"
+                )
+            return self
+        if (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width {self.width} / num_heads {self.num_heads} is no multiple of 4: "
+                "rotary positions turn pairs, half of them by row and half by column"
+            )
+        if self.num_heads % (self.num_key_value_heads or self.num_heads):
+            raise ValueError(
+                f"num_key_value_heads {self.num_key_value_heads} does not divide num_heads {self.num_heads}"
+            )
+        return self
+
+
+class RandomOrderConfig(Config):
+    """How often a record is read in a random order (order random_annealed): always, then less, then `final`."""
+
+    anneal_from: float = Field(0.5, ge=0, le=1)
+    """Share of the steps with random orders only."""
+    anneal_to: float = Field(0.75, ge=0, le=1)
+    """Share of the steps after which the probability is final; it falls linearly in between."""
+    final: float = Field(0.0, ge=0, le=1)
+    """Probability at the end; above 0 the prior keeps knowing how to read known tokens first."""
+
+    @model_validator(mode="after")
+    def _falls_forwards(self) -> RandomOrderConfig:
+        if self.anneal_to < self.anneal_from:
+            raise ValueError(f"anneal_to {self.anneal_to} is before anneal_from {self.anneal_from}")
+        return self
+
+
+class PriorExecution(TrainingExecution):
+    """How train_prior runs."""
+
+    activation_checkpointing: bool = False
+    """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
+
 
 class TrainPriorConfig(PriorConfig):
     """Recipe and execution of the train_prior stage."""
 
     condition_dropout: float = Field(0.1, ge=0, le=1)
     """Share of records whose class is hidden in training, which makes classifier-free guidance possible."""
+    token_corruption: float = Field(0.0, ge=0, lt=1)
+    """Share of the tokens that training reads as a random other one (1 - the original's pkeep); targets stay clean."""
+    token_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the tokens that training does not read at all: their embedding is zero."""
+    random_order: RandomOrderConfig = RandomOrderConfig()
+    """Course of the order random_annealed; no other order uses it."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: TrainingExecution = TrainingExecution()
+    execution: PriorExecution = PriorExecution()
     """How it runs; not part of the fingerprint."""
 
     def model(self) -> PriorConfig:
@@ -47,16 +119,20 @@ class TrainPriorConfig(PriorConfig):
 
 
 class SamplingConfig(Config):
-    """How tokens are drawn. Order: guidance, temperature, top-k, top-p."""
+    """How tokens are drawn. Order: guidance, temperature, min-p, top-k, top-p."""
 
     temperature: float = Field(1.0, ge=0)
     """Divides the logits; 0 is greedy."""
+    min_p: float | None = Field(None, gt=0, le=1)
+    """Keep tokens of at least this share of the likeliest one's probability; null: all."""
     top_k: int | None = Field(None, ge=1)
     """Keep exactly the k likeliest tokens; null: all."""
     top_p: float | None = Field(None, gt=0, le=1)
     """Keep the smallest set of likeliest tokens with this mass; null: all."""
     guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance scale; 1 is off, above 1 pushes towards the class."""
+    guidance_schedule: GuidanceSchedule = ConstantGuidance()
+    """Course of the scale over an image's steps."""
 
 
 class SampleExecution(ExecutionConfig):

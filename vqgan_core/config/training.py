@@ -20,12 +20,14 @@ class TrainingConfig(Config):
     """Each step's batch is computed in this many equal pieces; must divide batch_size."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate; never scaled behind your back."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Course of the rate after the warm-up."""
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    """Course of the rate after the warm-up; wsd: constant, then a short fall at the end."""
     warmup_steps: int = Field(0, ge=0)
     """Steps of linear rise from 0."""
     final_learning_rate_fraction: float = Field(0.1, ge=0, le=1)
-    """Where cosine ends, as a fraction of the peak."""
+    """Where cosine and wsd end, as a fraction of the peak."""
+    decay_fraction: float = Field(0.2, gt=0, le=1)
+    """Share of num_steps in which wsd falls."""
     gradient_clip: float | None = Field(1.0, gt=0)
     """Largest global gradient norm; null: no clipping."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -7,6 +7,7 @@ from vqgan_core.evaluation.likelihood import bits_per_dimension, unigram_nll
 from vqgan_core.evaluation.metric import Metric
 from vqgan_core.evaluation.precision_recall import PrecisionRecall, precision_recall
 from vqgan_core.evaluation.reconstruction import l1, psnr, reconstruction_metrics, ssim
+from vqgan_core.evaluation.rejection import Score, keep_best
 
 __all__ = [
     "ClassifierSpec",
@@ -14,10 +15,12 @@ __all__ = [
     "GaussianStatistics",
     "Metric",
     "PrecisionRecall",
+    "Score",
     "accuracy_metrics",
     "bits_per_dimension",
     "domain_metrics",
     "frechet_distance",
+    "keep_best",
     "l1",
     "precision_recall",
     "psnr",

@@ -105,6 +105,11 @@ class DomainClassifier:
         """The likeliest class of each image."""
         return self._run(self._network, images).argmax(dim=1)
 
+    def confidence(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Probability of each image's own label: a score for rejection sampling."""
+        probabilities = self._run(self._network, images).softmax(dim=1)
+        return probabilities.gather(1, labels.to(self.device)[:, None])[:, 0]
+
     def accuracy(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"]) -> float:
         """Share of images that are taken for the class of their label."""
         return (self.predict(images) == labels.to(self.device)).double().mean().item()

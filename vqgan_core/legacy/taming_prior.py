@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vqgan_core.config import PriorConfig, TokenSpec
+from vqgan_core.config import OrderName, PriorConfig, TokenSpec
 from vqgan_core.prior.model import Prior
+from vqgan_core.prior.orders import inverse, name_of
 from vqgan_core.prior.transformer import GPT
 
 TRANSFORMER = "transformer."
@@ -123,7 +124,7 @@ def import_gpt(state: Mapping[str, Tensor], num_heads: int, *, dropout: float = 
 def import_prior(
     state: Mapping[str, Tensor], spec: TokenSpec, num_heads: int, *, sos_token: int | None = None
 ) -> Prior:
-    """Build our Prior from a class-conditional or unconditional Net2NetTransformer.
+    """Build our Prior from a class-conditional or unconditional Net2NetTransformer, permuted or not.
 
     The original looks the label (or the start token) up among the image tokens; here those rows are copied into the
     prior's own condition table. A class-conditional original never learned the hidden condition: its row is the mean of
@@ -136,13 +137,13 @@ def import_prior(
         sos_token: the start token of an unconditional model, which must then be given.
 
     Raises:
-        ValueError: as `import_gpt`; a spec that does not fit; sos_token missing or superfluous; a permuted model.
+        ValueError: as `import_gpt`; a spec that does not fit; sos_token missing or superfluous; a permuted order
+            that is none of ours on the spec's grid.
     """
     imported = import_gpt(state, num_heads)
     gpt = imported.gpt
     table = gpt.token_embedding.weight.detach()
-    if imported.order is not None:
-        raise ValueError("this model reads tokens in a permuted order, which priors do not support: use import_gpt")
+    order = _order_of(state, spec)
     if gpt.vocabulary_size != spec.codebook_size or gpt.max_length < spec.num_tokens:
         raise ValueError(
             f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
@@ -155,6 +156,7 @@ def import_prior(
     weights["transformer.position_embedding"] = weights["transformer.position_embedding"][:, : spec.num_tokens]
     config = PriorConfig(
         condition="class" if spec.num_classes else "none",
+        order=order,
         num_layers=len(gpt.layers),
         num_heads=num_heads,
         width=gpt.width,
@@ -162,6 +164,20 @@ def import_prior(
     prior = Prior(config, spec)
     prior.load_state_dict({**weights, "class_embedding.weight": torch.cat([classes, null])}, strict=True)
     return prior.eval()
+
+
+def _order_of(state: Mapping[str, Tensor], spec: TokenSpec) -> OrderName:
+    """The name of the permuter's order; an identity permuter has no buffers, or says row."""
+    forward, backward = (state.get(f"{PERMUTER}{name}_shuffle_idx") for name in ("forward", "backward"))
+    if forward is None:
+        return "row"
+    name = name_of(forward, spec.height, spec.width)
+    if name is None or (backward is not None and not torch.equal(backward, inverse(forward))):
+        raise ValueError(
+            f"this model reads tokens in a permuted order that is none of ours on a grid of {spec.height} x "
+            f"{spec.width}: check the grid, or use import_gpt and its order"
+        )
+    return name
 
 
 def _check_start(num_classes: int, sos_token: int | None, vocabulary_size: int) -> None:

@@ -9,7 +9,7 @@ step, which copies everything that is in it (O(T²) traffic).
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -51,6 +51,11 @@ class KeyValueCache:
     def advance(self, num_positions: int) -> None:
         """Count the positions that every layer has just appended."""
         self.length += num_positions
+
+    def select(self, rows: Int[Tensor, " B"]) -> None:
+        """Let each row go on with the past of another: row i with that of rows[i]."""
+        for block in (self.keys, self.values):
+            block[:, :, :, : self.length] = block[:, rows, :, : self.length]
 
     def reset(self) -> None:
         """Forget everything and keep the memory, for the next batch of the same shape."""

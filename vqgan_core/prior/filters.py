@@ -1,14 +1,17 @@
-"""What is done to logits before a token is drawn: temperature, top-k, top-p.
+"""What is done to logits before a token is drawn: temperature, min-p, top-k, top-p.
 
 Axes: B batch, K codebook entries. Removed entries become -∞.
 
-Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al. 2020 (arXiv 1904.09751, eq. 2).
+Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al. 2020 (arXiv 1904.09751, eq. 2); min-p,
+Nguyen et al. 2024 (arXiv 2407.01082).
 
 Departures from the original: top-k keeps exactly k entries (it keeps every entry that equals the k-th, `keep_ties`);
 k beyond K keeps all (it raises); top-p works without top-k (it is ignored there).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -49,10 +52,17 @@ def top_p(logits: Float[Tensor, "B K"], p: float) -> Float[Tensor, "B K"]:
     return logits.masked_fill(torch.zeros_like(removed).scatter(-1, order, removed), -torch.inf)
 
 
+def min_p(logits: Float[Tensor, "B K"], share: float) -> Float[Tensor, "B K"]:
+    """Keep the entries with at least this share of the likeliest one's probability."""
+    return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(share), -torch.inf)
+
+
 def filter_logits(logits: Float[Tensor, "B K"], config: SamplingConfig) -> Float[Tensor, "B K"]:
-    """Apply temperature, then top-k, then top-p; temperature 0 is the caller's business (greedy)."""
+    """Apply temperature, then min-p, then top-k, then top-p; temperature 0 is the caller's business (greedy)."""
     assert config.temperature > 0
     logits = logits / config.temperature
+    if config.min_p is not None:
+        logits = min_p(logits, config.min_p)
     if config.top_k is not None:
         logits = top_k(logits, config.top_k)
     return logits if config.top_p is None else top_p(logits, config.top_p)

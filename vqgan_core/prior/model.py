@@ -1,6 +1,9 @@
 """The prior p(s | c) = Π p(s_i | s_<i, c) over an image's tokens (arXiv 2012.09841, eq. 9 and 10).
 
-Axes: B batch, N tokens, K codebook entries, D width.
+Axes: B batch, N tokens, K codebook entries, D width, R rows (B, or 1 for all alike).
+
+Callers see raster order alone: tokens, logits and likelihoods are those of the grid's cells, row by row. In which order
+they are read (s_<i) is the prior's own business, except where training or a completion tells it another (`Reading`).
 
 The condition is read first, as one embedding from a table of its own; the last row of that table means "not told". It
 is the start of unconditional priors, and what conditional ones learn in its place whenever the class is hidden, which
@@ -19,12 +22,15 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vqgan_core.config import PriorConfig, TokenSpec, canonical_json
-from vqgan_core.prior.transformer import GPT, init_weights
+from vqgan_core.prior.architectures import build_transformer, reads_cells
+from vqgan_core.prior.decoder import Placement, init_weights
+from vqgan_core.prior.orders import inverse, token_order
+from vqgan_core.prior.reading import Reading
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -51,14 +57,15 @@ class Prior(nn.Module):
         self.num_classes = spec.num_classes if config.condition == "class" else 0
         self.class_embedding = nn.Embedding(self.num_classes + 1, config.width)
         self.class_embedding.apply(init_weights)
-        self.transformer = GPT(
-            vocabulary_size=spec.codebook_size,
-            max_length=spec.num_tokens,  # the condition and all tokens but the last
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            width=config.width,
-            dropout=config.dropout,
-        )
+        self.transformer = build_transformer(config, spec)
+        self.target_embedding = nn.Embedding(spec.num_tokens, config.width) if reads_cells(config) else None
+        if self.target_embedding is not None:
+            self.target_embedding.apply(init_weights)
+        order = token_order(config.order, spec.height, spec.width, config.order_seed)
+        self.register_buffer("order", order, persistent=False)  # follows from the config
+
+    order: Int[Tensor, " N"]
+    """The cells in the order in which they are read."""
 
     @property
     def is_conditional(self) -> bool:
@@ -75,36 +82,85 @@ class Prior(nn.Module):
         tokens: Int[Tensor, "B N"],
         labels: Int[Tensor, " B"] | None = None,
         label_drop: Bool[Tensor, " B"] | None = None,
+        reading: Reading | None = None,
     ) -> Float[Tensor, "B N K"]:
-        """Logits of every token given those before it: `logits[:, i]` predicts `tokens[:, i]`.
+        """Logits of every token given those read before it: `logits[:, i]` predicts `tokens[:, i]`.
 
         Args:
-            tokens: in the order in which the prior reads them.
+            tokens: row by row.
             labels: needed by a conditional prior; an unconditional one models p(s) whatever they are.
             label_drop: rows whose label is hidden.
+            reading: what is read in place of the tokens, and in which order; None: they themselves, in the prior's.
 
         Raises:
             ValueError: another number of tokens, a token or label out of range, or labels missing.
         """
-        if tokens.ndim != 2 or tokens.shape[1] != self.spec.num_tokens:
-            raise ValueError(
-                f"tokens of shape {tuple(tokens.shape)}: this prior models (batch, {self.spec.num_tokens}), a grid of "
-                f"{self.spec.height} x {self.spec.width}"
-            )
-        _check_range("token", tokens, self.spec.codebook_size, "the codebook's size")
-        prefix = self.condition(labels, tokens.shape[0], label_drop)
-        logits: Tensor = self.transformer(tokens[:, :-1], prefix)
-        return logits
+        reading = Reading() if reading is None else reading
+        orders = self._orders(reading)
+        logits = self._sequence_logits(tokens, labels, label_drop, reading)
+        if orders is None:
+            return logits
+        return logits.gather(1, inverse(orders)[..., None].expand_as(logits))
 
     def nll(
         self,
         tokens: Int[Tensor, "B N"],
         labels: Int[Tensor, " B"] | None = None,
         label_drop: Bool[Tensor, " B"] | None = None,
+        reading: Reading | None = None,
     ) -> Float[Tensor, "B N"]:
         """Negative log-likelihood of every token in nats, in fp32; arguments and errors as `forward`."""
-        logits = self(tokens, labels, label_drop).float()
-        return F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+        reading = Reading() if reading is None else reading
+        orders = self._orders(reading)
+        logits = self._sequence_logits(tokens, labels, label_drop, reading).float()
+        losses = F.cross_entropy(logits.transpose(1, 2), in_order(tokens, orders), reduction="none")
+        return in_order(losses, None if orders is None else inverse(orders))
+
+    def placement(self, orders: Int[Tensor, "R N"], start: int, end: int) -> Placement:
+        """Where elements start … end - 1 of the sequence stand: the condition, then all tokens but the last.
+
+        Args:
+            orders: cells in the order in which they are read.
+            start: index of the first element, of which 0 is the condition.
+            end: index after the last one.
+        """
+        if self.target_embedding is None:
+            return Placement()
+        cells = orders[:, max(start - 1, 0) : end - 1] + 1
+        positions = F.pad(cells, (1, 0)) if start == 0 else cells
+        return Placement(positions, self.target_embedding(orders[:, start:end]))
+
+    def _sequence_logits(
+        self, tokens: Tensor, labels: Tensor | None, label_drop: Tensor | None, reading: Reading
+    ) -> Float[Tensor, "B N K"]:
+        """Logits in the order of reading."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.spec.num_tokens:
+            raise ValueError(
+                f"tokens of shape {tuple(tokens.shape)}: this prior models (batch, {self.spec.num_tokens}), a grid of "
+                f"{self.spec.height} x {self.spec.width}"
+            )
+        inputs = tokens if reading.inputs is None else reading.inputs
+        for given in {id(values): values for values in (tokens, inputs)}.values():
+            check_range("token", given, self.spec.codebook_size, "the codebook's size")
+        orders = self._orders(reading)
+        placement = self.placement(self.order[None] if orders is None else orders, 0, self.spec.num_tokens)
+        if reading.hidden is not None:
+            hidden = in_order(reading.hidden, orders)[:, :-1]
+            placement = placement._replace(hidden=F.pad(hidden, (1, 0)))  # the condition is told
+        prefix = self.condition(labels, tokens.shape[0], label_drop)
+        logits: Tensor = self.transformer(in_order(inputs, orders)[:, :-1], prefix, placement=placement)
+        return logits
+
+    def _orders(self, reading: Reading) -> Int[Tensor, "R N"] | None:
+        """The orders of a batch; None: row by row, where nothing has to be moved."""
+        if reading.orders is not None:
+            if self.config.order != "random_annealed":
+                raise ValueError(
+                    f"this prior reads in the order {self.config.order} alone; only one with order random_annealed "
+                    "can be told another"
+                )
+            return reading.orders
+        return None if self.config.order in ("row", "random_annealed") else self.order[None]
 
     def condition(
         self, labels: Int[Tensor, " B"] | None, batch_size: int, label_drop: Bool[Tensor, " B"] | None = None
@@ -122,7 +178,7 @@ class Prior(nn.Module):
                 raise ValueError(
                     f"labels of shape {tuple(labels.shape)} for a batch of {batch_size}: give one for each"
                 )
-            _check_range("label", labels, self.num_classes, "the number of classes")
+            check_range("label", labels, self.num_classes, "the number of classes")
             rows = labels if label_drop is None else torch.where(label_drop, rows, labels)
         embedded: Tensor = self.class_embedding(rows)
         return embedded[:, None]
@@ -193,7 +249,17 @@ def read_config(files: Mapping[str, bytes]) -> tuple[PriorConfig, TokenSpec]:
         raise ValueError(f"{CONFIG_FILE} does not describe a prior: {' '.join(str(error).split())}") from None
 
 
-def _check_range(what: str, values: Int[Tensor, ...], limit: int, meaning: str) -> None:
+def in_order(values: Shaped[Tensor, "B N"], orders: Int[Tensor, "R N"] | None) -> Shaped[Tensor, "B N"]:
+    """Values of cells in the order in which they are visited; None leaves them."""
+    return values if orders is None else values.gather(1, orders.expand(len(values), -1))
+
+
+def check_range(what: str, values: Int[Tensor, ...], limit: int, meaning: str) -> None:
+    """Refuse values outside of 0 … limit - 1.
+
+    Raises:
+        ValueError: names the value and what is allowed.
+    """
     if values.is_meta or not values.numel():
         return
     # On a GPU this waits for the device once a call; an index out of range would otherwise end the whole process there.

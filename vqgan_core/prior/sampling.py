@@ -1,11 +1,12 @@
 """Drawing tokens from a prior, one position after another.
 
-Axes: B images, R rows (B; or with guidance 2B: conditional, then unconditional ones), N tokens, K codebook entries.
+Axes: B images, R rows (B; or with guidance 2B: conditional, then unconditional ones), M given tokens, N tokens,
+K codebook entries.
 
-Sources: classifier-free guidance, Ho and Salimans 2022 (arXiv 2207.12598, eq. 6 with 1 + w as our scale). The draw is a
-race of exponential clocks: argmax p_k / E_k with E_k ~ Exp(1) has distribution p. It needs no round trip to the host,
-and the winner changes only where two clocks all but tie: rounding (another batch size, another kernel) moves it less
-often than a lookup of one uniform number in the cumulative distribution, which has K boundaries to fall on.
+The draw is a race of exponential clocks: argmax p_k / E_k with E_k ~ Exp(1) has distribution p. It needs no round trip
+to the host, and the winner changes only where two clocks all but tie: rounding (another batch size, another kernel)
+moves it less often than a lookup of one uniform number in the cumulative distribution, which has K boundaries to fall
+on.
 
 Departures from the original: the cache has a fixed size, top-p works alone, seeds are per image.
 """
@@ -20,13 +21,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import SamplingConfig
+from vqgan_core.prior.completion import plan_completion
+from vqgan_core.prior.decoder import Decoder, Placement
 from vqgan_core.prior.filters import filter_logits
+from vqgan_core.prior.guidance import guidance_scale, guide
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.noise import ImageStreams
-from vqgan_core.prior.transformer import GPT
+
+__all__ = ["draw", "evaluating", "extend", "guide", "sample_tokens"]
 
 Choose = Callable[[Tensor, int], Tensor]
 """(logits "R K", step) → tokens "R"."""
+Place = Callable[[int, int], Placement]
+"""(index of the first element, index after the last one) → where these elements of the sequence stand."""
 Progress = Callable[[int, int], None]
 """(steps done, steps in all), called after each step."""
 
@@ -38,45 +45,62 @@ def sample_tokens(
     seeds: Sequence[int] | Int[Tensor, " B"],
     config: SamplingConfig,
     progress: Progress | None = None,
+    *,
+    known: Int[Tensor, "B N"] | None = None,
+    known_first: bool = False,
 ) -> Int[Tensor, "B N"]:
     """Draw the tokens of one image for each seed, with dropout off.
 
-    The same seed, label and config give the same image, whatever else is in the batch (up to rounding: see above).
+    The same seed, label, config and known tokens give the same image, whatever else is in the batch (up to rounding:
+    see above).
 
     Args:
-        prior: on any device; the tokens come back there.
+        prior: on any device; the tokens come back there, row by row.
         labels: one an image for a conditional prior, else None.
         seeds: one an image.
         config: temperature, filters, guidance.
         progress: told about each step.
+        known: tokens that are kept, row by row, and `completion.UNKNOWN` where one is to be drawn; None: draw all.
+        known_first: read all known tokens before the first draw, for priors of order random_annealed. Without it, a
+            known token is looked at by those that come after it in the prior's order.
 
     Raises:
         ValueError: labels missing, of another number than the seeds, out of range, or given to an unconditional prior;
-            guidance of an unconditional prior; no seeds, or one out of range.
+            guidance of an unconditional prior; no seeds, or one out of range; known tokens that do not fit.
     """
     streams = ImageStreams(seeds, prior.device)
-    if not len(streams):
-        raise ValueError("no seeds: give one for each image")
-    prefix = _prefix(prior, labels, len(streams), config.guidance)
+    prefix = starting_rows(prior, labels, len(streams), config.guidance)
+    plan = plan_completion(prior, known, len(streams), known_first=known_first)
+    num_copies, num_tokens = len(prefix) // len(streams), prior.spec.num_tokens
+    orders = plan.orders if len(plan.orders) == 1 else plan.orders.repeat(num_copies, 1)
 
-    def choose(logits: Tensor, step: int) -> Tensor:
-        guided = guide(logits.float(), len(streams), config.guidance)
-        tokens = draw(guided, config, streams, step)
-        return tokens.repeat(logits.shape[0] // len(streams))
+    def choose(logits: Tensor, index: int) -> Tensor:
+        step = plan.num_given + index
+        guided = guide(logits.float(), len(streams), guidance_scale(config, step, num_tokens))
+        return plan.keep(draw(guided, config, streams, step), step).repeat(num_copies)
 
-    with _evaluating(prior):
-        tokens = extend(prior.transformer, prior.spec.num_tokens, choose, prefix=prefix, progress=progress)
-    return tokens[: len(streams)]
+    with evaluating(prior):
+        drawn = extend(
+            prior.transformer,
+            num_tokens - plan.num_given,
+            choose,
+            prompt=None if plan.given is None else plan.given.repeat(num_copies, 1),
+            prefix=prefix,
+            place=lambda start, end: prior.placement(orders, start, end),
+            progress=progress,
+        )[: len(streams)]
+    return plan.to_raster(drawn if plan.given is None else torch.cat([plan.given, drawn], dim=1))
 
 
 @torch.no_grad()
 def extend(
-    transformer: GPT,
+    transformer: Decoder,
     num_tokens: int,
     choose: Choose,
     *,
     prompt: Int[Tensor, "R M"] | None = None,
     prefix: Float[Tensor, "R P D"] | None = None,
+    place: Place | None = None,
     progress: Progress | None = None,
 ) -> Int[Tensor, "R N"]:
     """Append num_tokens tokens to a prompt and a prefix, and return the new ones.
@@ -89,14 +113,17 @@ def extend(
         raise ValueError("a transformer needs something to start from: give a prompt, a prefix, or both")
     if prompt is None:
         prompt = torch.empty(given.shape[0], 0, dtype=torch.int64, device=given.device)
-    num_given = prompt.shape[1] + (0 if prefix is None else prefix.shape[1])
-    cache = transformer.new_cache(prompt.shape[0], max_length=num_given + num_tokens - 1)
+    place = (lambda _start, _end: Placement()) if place is None else place
+    end = prompt.shape[1] + (0 if prefix is None else prefix.shape[1])
     tokens = prompt.new_empty(prompt.shape[0], num_tokens)
-    logits = transformer(prompt, prefix, cache)
+    if not num_tokens:
+        return tokens
+    cache = transformer.new_cache(prompt.shape[0], max_length=end + num_tokens - 1)
+    logits = transformer(prompt, prefix, cache, place(0, end))
     for step in range(num_tokens):
         tokens[:, step] = choose(logits[:, -1], step)
         if step + 1 < num_tokens:
-            logits = transformer(tokens[:, step : step + 1], cache=cache)
+            logits = transformer(tokens[:, step : step + 1], None, cache, place(end + step, end + step + 1))
         if progress is not None:
             progress(step + 1, num_tokens)
     return tokens
@@ -110,15 +137,17 @@ def draw(logits: Float[Tensor, "B K"], config: SamplingConfig, streams: ImageStr
     return (probabilities / streams.exponential(step, logits.shape[-1])).argmax(-1)
 
 
-def guide(logits: Float[Tensor, "R K"], batch_size: int, guidance: float) -> Float[Tensor, "B K"]:
-    """Move from the unconditional towards (and beyond) the conditional logits; rows that are not doubled stay."""
-    if logits.shape[0] == batch_size:
-        return logits
-    conditional, unconditional = logits[:batch_size], logits[batch_size:]
-    return unconditional + guidance * (conditional - unconditional)
+def starting_rows(
+    prior: Prior, labels: Int[Tensor, " B"] | None, batch_size: int, guidance: float
+) -> Float[Tensor, "R 1 D"]:
+    """The conditions of a batch; with guidance once more, untold.
 
-
-def _prefix(prior: Prior, labels: Tensor | None, batch_size: int, guidance: float) -> Float[Tensor, "R 1 D"]:
+    Raises:
+        ValueError: no images; labels missing, of another number, out of range, or given to an unconditional prior;
+            guidance of an unconditional prior.
+    """
+    if not batch_size:
+        raise ValueError("no seeds: give one for each image")
     if not prior.is_conditional and labels is not None:
         raise ValueError("this prior is unconditional: it takes no labels")
     if not prior.is_conditional and guidance != 1:
@@ -128,7 +157,8 @@ def _prefix(prior: Prior, labels: Tensor | None, batch_size: int, guidance: floa
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off, and afterwards back to what it was."""
     was_training = module.training
     module.eval()
     try:

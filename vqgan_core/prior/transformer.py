@@ -1,6 +1,6 @@
 """The original's transformer: a pre-norm GPT with learned positions.
 
-Axes: B batch, P prefix embeddings, N tokens, V vocabulary, D width, h heads, d head width, q queries, k keys.
+Axes: B batch, T positions, D width, R rows (B, or 1 for all alike), h heads, d head width.
 
 Sources: Radford et al. 2019 (GPT-2) as arXiv 2012.09841 §3.2 uses it, down to the details that decide whether imported
 weights give the same numbers: LayerNorm ε 1e-5, exact (erf) GELU, biases in q, k, v and the projection, a head without
@@ -13,42 +13,15 @@ other's future, because the cached path has no mask).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vqgan_core.prior.cache import KeyValueCache
+from vqgan_core.prior.decoder import Context, Decoder, Rotation, Visibility, init_weights, visibility
 
-INIT_STD = 0.02
-
-
-class Visibility(NamedTuple):
-    """Which keys each query may see, in the two forms that SDPA takes."""
-
-    mask: Bool[Tensor, "q k"] | None
-    is_causal: bool
-
-
-def visibility(start: int, end: int, num_unmasked: int, device: torch.device) -> Visibility:
-    """Let queries start … end - 1 see keys 0 … end - 1: the past and themselves, and the whole unmasked prefix.
-
-    Args:
-        start: position of the first query; the keys before it come from a cache.
-        end: position after the last query.
-        num_unmasked: the first so many positions see each other in both directions.
-        device: where a mask is made, if one is needed.
-    """
-    if start >= num_unmasked and end - start == 1:
-        return Visibility(None, is_causal=False)
-    if start == num_unmasked == 0:
-        return Visibility(None, is_causal=True)
-    queries = torch.arange(start, end, device=device)[:, None]
-    keys = torch.arange(end, device=device)[None, :]
-    return Visibility((keys <= queries) | ((keys < num_unmasked) & (queries < num_unmasked)), is_causal=False)
+__all__ = ["GPT", "Attention", "Layer", "Visibility", "visibility"]
 
 
 class Attention(nn.Module):
@@ -63,21 +36,19 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.projection = nn.Linear(width, width)
 
-    def forward(
-        self, x: Float[Tensor, "B N D"], visible: Visibility, layer: int, cache: KeyValueCache | None
-    ) -> Float[Tensor, "B N D"]:
+    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Mix positions; with a cache, `layer` is its row that holds this layer's past."""
         query, key, value = (
-            rearrange(linear(x), "B N (h d) -> B h N d", h=self.num_heads)
+            rearrange(linear(x), "B T (h d) -> B h T d", h=self.num_heads)
             for linear in (self.query, self.key, self.value)
         )
-        if cache is not None:
-            key, value = cache.append(layer, key, value)
+        if context.cache is not None:
+            key, value = context.cache.append(layer, key, value)
             query = query.to(key.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, visible.mask, self.dropout if self.training else 0.0, visible.is_causal
-        )
-        projected: Tensor = self.projection(rearrange(mixed, "B h N d -> B N (h d)"))
+        mask, is_causal = context.visible
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal)
+        projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
         return projected
 
 
@@ -92,16 +63,14 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Float[Tensor, "B N D"], visible: Visibility, layer: int, cache: KeyValueCache | None
-    ) -> Float[Tensor, "B N D"]:
+    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Apply both residual branches."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), visible, layer, cache))
+        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer))
         mixed: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return mixed
 
 
-class GPT(nn.Module):
+class GPT(Decoder):
     """Tokens (after optional prefix embeddings) to the logits of each next token.
 
     Args:
@@ -128,7 +97,8 @@ class GPT(nn.Module):
         if width % num_heads:
             raise ValueError(f"num_heads {num_heads} does not divide width {width}")
         self.max_length = max_length
-        self.num_heads = num_heads
+        self.num_heads = self.num_cached_heads = num_heads
+        self.head_width = width // num_heads
         self.num_unmasked = num_unmasked
         self.token_embedding = nn.Embedding(vocabulary_size, width)
         self.position_embedding = nn.Parameter(torch.zeros(1, max_length, width))
@@ -138,71 +108,10 @@ class GPT(nn.Module):
         self.head = nn.Linear(width, vocabulary_size, bias=False)
         self.apply(init_weights)
 
-    @property
-    def width(self) -> int:
-        """D."""
-        return self.token_embedding.embedding_dim
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        return self.token_embedding.num_embeddings
-
-    def new_cache(self, batch_size: int, max_length: int | None = None) -> KeyValueCache:
-        """Allocate an empty cache for a batch, on the model's device and in its precision."""
-        length = self.max_length if max_length is None else max_length
-        shape = (len(self.layers), batch_size, self.num_heads, length, self.width // self.num_heads)
-        weight = self.head.weight
-        return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "B N"],
-        prefix: Float[Tensor, "B P D"] | None = None,
-        cache: KeyValueCache | None = None,
-    ) -> Float[Tensor, "B P+N V"]:
-        """Logits after each position, prefix positions included.
-
-        Args:
-            tokens: what follows the prefix, or the cached positions.
-            prefix: embeddings that stand before the tokens; positions are added to them, too.
-            cache: with it, only new positions are given; it is extended by them. Not for training.
-
-        Raises:
-            ValueError: more positions than the model or the cache has, gradients through a cache, or a bidirectional
-                prefix that is given to a cache in pieces.
-        """
-        start = 0 if cache is None else cache.length
-        x = self.token_embedding(tokens)
-        if prefix is not None:
-            x = torch.cat([prefix.to(x.dtype), x], dim=1)
-        end = start + x.shape[1]
-        self._check(start, end, cache)
-        x = self.dropout(x + self.position_embedding[:, start:end])
-        visible = visibility(start, end, self.num_unmasked, x.device)
-        for index, layer in enumerate(self.layers):
-            x = layer(x, visible, index, cache)
-        if cache is not None:
-            cache.advance(end - start)
-        logits: Tensor = self.head(self.final_norm(x))
-        return logits
-
-    def _check(self, start: int, end: int, cache: KeyValueCache | None) -> None:
-        limit = self.max_length if cache is None else min(self.max_length, cache.max_length)
-        if end > limit:
-            raise ValueError(f"{end} positions (prefix included) given to a transformer that has {limit}")
-        if cache is not None and torch.is_grad_enabled():
-            raise ValueError("a cache is written in place and carries no gradients: call under torch.no_grad()")
-        if 0 < start < self.num_unmasked:
-            raise ValueError(
-                f"the first {self.num_unmasked} positions see each other, so they must enter the cache in one call; "
-                f"it holds {start}"
-            )
-
-
-def init_weights(module: nn.Module) -> None:
-    """Initialise as the original: N(0, 0.02) for matrices and embeddings, 0 for biases, 1 for norms."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=INIT_STD)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+    def place(
+        self, x: Float[Tensor, "B T D"], start: int, positions: Int[Tensor, "R T"] | None
+    ) -> tuple[Float[Tensor, "B T D"], Rotation | None]:
+        """Add the learned embedding of each position."""
+        if positions is None:
+            return x + self.position_embedding[:, start : start + x.shape[1]], None
+        return x + F.embedding(positions, self.position_embedding[0]), None

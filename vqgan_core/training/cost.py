@@ -9,6 +9,8 @@ entries, P perceptual network, G discriminator):
 - discriminator as judge of the autoencoder, once it counts: 2·G; again G for the adaptive weight
 - training of the discriminator, once it has begun, on both images: 6·G
 
+The prior: 3·F an image, 4·F where activations are computed a second time.
+
 Left out: norms, activations, losses and optimisers, and what a backward pass saves because the first layer's input
 needs no gradient. Early stops and rolled-back steps are not foreseen.
 """
@@ -118,10 +120,12 @@ def prior_training_cost(config: TrainPriorConfig, spec: TokenSpec, num_validatio
     """
     training = config.training
     cost = prior_cost(config.model(), spec)
-    seen = cost.num_tokens * cost.forward_flops_per_token * num_validation_records * _num_validations(training)
+    forward = cost.num_tokens * cost.forward_flops_per_token
+    per_image = cost.training_flops_per_image + config.execution.activation_checkpointing * forward
+    seen = forward * num_validation_records * _num_validations(training)
     return TrainingCost(
         num_parameters=cost.num_parameters,
-        flops=cost.training_flops_per_image * training.batch_size * training.num_steps + seen,
+        flops=per_image * training.batch_size * training.num_steps + seen,
         published_bytes=FLOAT_BYTES * cost.num_parameters,
         checkpoint_bytes=FLOAT_BYTES * (ADAM_COPIES + 1) * cost.num_parameters,
     )

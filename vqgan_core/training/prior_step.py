@@ -4,7 +4,8 @@ Axes: B batch, N tokens.
 
 Source: arXiv 2012.09841 §3.2, eq. 10; optimiser as in the original (weight decay on matrices of linear layers only).
 Departures: the condition is hidden from some records, which makes classifier-free guidance possible (arXiv 2207.12598);
-warm-up, cosine and gradient clipping; the weights with the best validation likelihood are published, not the last.
+tokens may be corrupted or hidden, and orders be random (`corruption`); warm-up, schedules and gradient clipping; the
+weights with the best validation likelihood are published, not the last.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior import Prior, decay_groups
 from vqgan_core.training import streams
+from vqgan_core.training.corruption import Corruption, reading
 from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
 from vqgan_core.training.pieces import pieces
@@ -49,7 +51,9 @@ class PriorStep:
             self.prior = Prior(config.model(), spec).to(self.device)
         self.prior.train()
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
+        self.prior.transformer.activation_checkpointing = execution.activation_checkpointing
         self._drops = streams.stream(training.seed, "condition dropout")
+        self._corruption = Corruption(config, spec)
         self._best_weights: dict[str, Tensor] | None = None
         self._best_nll = math.inf
         self._validations_since_best = 0
@@ -68,7 +72,7 @@ class PriorStep:
             ValueError: the batch does not divide into pieces, or is none of this prior's.
         """
         self._trained.zero_grad()
-        loss = self._accumulate_gradients(batch)
+        loss = self._accumulate_gradients(batch, step)
         norm = self._trained.gradient_norm()
         require_finite({"loss": loss, "gradient norm": norm})
         rate = self._trained.update(step, norm)
@@ -95,6 +99,7 @@ class PriorStep:
         return {
             "prior": self._trained.state_dict(),
             "drops": self._drops.get_state(),
+            "corruption": self._corruption.state_dict(),
             "best_weights": self._best_weights,
             "best_nll": self._best_nll,
             "validations_since_best": self._validations_since_best,
@@ -104,6 +109,7 @@ class PriorStep:
         """Go on from `state_dict`."""
         self._trained.load_state_dict(state["prior"])
         self._drops.set_state(state["drops"])
+        self._corruption.load_state_dict(state["corruption"])
         self._best_weights = state["best_weights"]
         self._best_nll = state["best_nll"]
         self._validations_since_best = state["validations_since_best"]
@@ -117,12 +123,13 @@ class PriorStep:
         best.load_state_dict(self._best_weights, assign=True)
         return best.to_files()
 
-    def _accumulate_gradients(self, batch: Batch) -> Tensor:
+    def _accumulate_gradients(self, batch: Batch, step: int) -> Tensor:
         num_pieces = self.config.training.accumulate_batches
-        batch = {**batch, "hidden": self._draw_hidden(len(batch["tokens"]))}
+        tokens = batch["tokens"]
+        batch = {**batch, "label_drop": self._draw_hidden(len(tokens)), **self._corruption.draw(tokens, step)}
         losses = []
         for piece in pieces(batch, num_pieces, self.device):
-            loss = self._nll(piece, piece["hidden"]).mean() / num_pieces
+            loss = self._nll(piece, piece["label_drop"]).mean() / num_pieces
             torch.autograd.backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -131,9 +138,9 @@ class PriorStep:
         # Drawn on the CPU for the whole batch: the same records whatever the device and the number of pieces.
         return torch.rand(batch_size, generator=self._drops) < self.config.condition_dropout
 
-    def _nll(self, batch: Mapping[str, Tensor], hidden: Tensor | None) -> Tensor:
+    def _nll(self, batch: Mapping[str, Tensor], label_drop: Tensor | None) -> Tensor:
         with autocast(self.device, self.config.training.precision):
-            return self.prior.nll(batch["tokens"], batch.get("labels"), hidden)
+            return self.prior.nll(batch["tokens"], batch.get("labels"), label_drop, reading(batch))
 
     def _keep_if_best(self, nll: float) -> None:
         self._validations_since_best += 1

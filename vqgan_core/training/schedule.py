@@ -2,13 +2,15 @@
 
 `warmup_cosine` has the form of the original's LambdaWarmUpCosineScheduler (there it only drives the Gumbel temperature;
 its learning rates are constant). For learning rates we start the warm-up one notch above zero, so that no step is lost.
+`wsd` is warm-up, stable, decay: its last part falls as 1 - √progress (Hägele et al. 2024, arXiv 2405.18392, §4). What
+came before that part does not depend on the length of the run.
 """
 
 from __future__ import annotations
 
 import math
 
-from vqgan_core.config import TrainingConfig
+from vqgan_core.config import RandomOrderConfig, TrainingConfig
 
 
 def warmup_cosine(step: int, *, warmup_steps: int, decay_steps: int, start: float, peak: float, final: float) -> float:
@@ -30,6 +32,40 @@ def warmup_cosine(step: int, *, warmup_steps: int, decay_steps: int, start: floa
     return final + 0.5 * (peak - final) * (1.0 + math.cos(math.pi * progress))
 
 
+def wsd(step: int, *, warmup_steps: int, num_steps: int, decay_fraction: float, final: float) -> float:
+    """Factor of the peak: linear rise, then 1, then 1 - (1 - final) √progress down to `final` at the last step.
+
+    Args:
+        step: steps done.
+        warmup_steps: length of the rise, which starts one notch above 0.
+        num_steps: steps in all.
+        decay_fraction: share of num_steps in the fall; the rise comes first where they overlap.
+        final: factor of the last step.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    num_decay = max(round(decay_fraction * num_steps), 1)
+    progress = (step + 1 - (num_steps - num_decay)) / num_decay
+    return 1.0 - (1.0 - final) * math.sqrt(max(progress, 0.0))
+
+
+def random_order_probability(config: RandomOrderConfig, step: int, num_steps: int) -> float:
+    """How likely a record is read in a random order: 1, then a linear fall, then `config.final`.
+
+    Args:
+        config: the course, in shares of the run.
+        step: the step about to be taken, from 0.
+        num_steps: steps in all.
+    """
+    done = step / num_steps
+    if done < config.anneal_from:
+        return 1.0
+    if done >= config.anneal_to:
+        return config.final
+    progress = (done - config.anneal_from) / (config.anneal_to - config.anneal_from)
+    return 1.0 - (1.0 - config.final) * progress
+
+
 def learning_rate(config: TrainingConfig, step: int, *, peak: float | None = None) -> float:
     """The learning rate of a step.
 
@@ -39,6 +75,14 @@ def learning_rate(config: TrainingConfig, step: int, *, peak: float | None = Non
         peak: another peak than the config's, for a second optimiser.
     """
     peak = config.learning_rate if peak is None else peak
+    if config.schedule == "wsd":
+        return peak * wsd(
+            min(step, config.num_steps - 1),
+            warmup_steps=config.warmup_steps,
+            num_steps=config.num_steps,
+            decay_fraction=config.decay_fraction,
+            final=config.final_learning_rate_fraction,
+        )
     final = config.final_learning_rate_fraction if config.schedule == "cosine" else 1.0
     factor = warmup_cosine(
         min(step, config.num_steps - 1),

@@ -12,6 +12,7 @@ from vqgan_core.evaluation import (
     DomainClassifier,
     accuracy_metrics,
     domain_metrics,
+    keep_best,
     shuffled_batches,
 )
 
@@ -62,6 +63,27 @@ def test_files_bring_it_back(classifier: DomainClassifier, digits: tuple[Tensor,
     assert again.to_files() == files
     assert again.sha256 == classifier.sha256
     assert torch.equal(again.features(digits[0][:9]), classifier.features(digits[0][:9]))
+
+
+def test_confidence_is_the_probability_of_the_label(
+    classifier: DomainClassifier, digits: tuple[Tensor, Tensor]
+) -> None:
+    images = digits[0][:40]
+    every = torch.stack([classifier.confidence(images, torch.full((40,), label)) for label in range(10)], dim=1)
+    torch.testing.assert_close(every.sum(1), torch.ones(40))
+    assert torch.equal(every.argmax(1), classifier.predict(images))
+
+
+def test_rejection_by_confidence_removes_wrong_images(
+    classifier: DomainClassifier, digits: tuple[Tensor, Tensor]
+) -> None:
+    """A third of the images show another class than was asked for; keeping half of each class removes most of them."""
+    images, labels = digits[0][:600], digits[1][:600].clone()
+    labels[::3] = (labels[::3] + 1) % 10
+    kept = keep_best(classifier.confidence(images, labels), 0.5, labels)
+    wrong = (kept % 3 == 0).float().mean()
+    assert wrong < 0.02
+    assert torch.equal((labels[kept].bincount() / labels.bincount() * 2).round(), torch.ones(10))
 
 
 def test_broken_files_are_refused(classifier: DomainClassifier) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqgan_core.config import TokenSpec
+from vqgan_core.config import OrderName, TokenSpec
 from vqgan_core.legacy.taming_prior import import_gpt, import_prior
+from vqgan_core.prior.orders import token_order
 
 WIDTH, VOCABULARY, LENGTH = 8, 12, 6
 
@@ -122,3 +123,21 @@ def test_specs_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"sos_token (None|0|12):"):
             import_prior(state, wrong, num_heads=2, sos_token=sos_token)
+
+
+@pytest.mark.parametrize("name", ["spiral_out", "subsample", "random"])
+def test_a_permuted_model_becomes_a_prior_that_takes_raster_tokens(name: OrderName) -> None:
+    order = token_order(name, 2, 3)
+    buffers = {"permuter.forward_shuffle_idx": order, "permuter.backward_shuffle_idx": order.argsort()}
+    state = original_state() | buffers
+    spec = TokenSpec(codebook_size=VOCABULARY, height=2, width=3)
+    prior = import_prior(state, spec, num_heads=2, sos_token=0)
+    gpt = import_gpt(state, num_heads=2).gpt
+    tokens = torch.tensor([[3, 1, 11, 0, 2, 7], [5, 5, 4, 8, 9, 10]])
+    with torch.no_grad():
+        sequence = gpt(torch.cat([torch.zeros(2, 1, dtype=torch.int64), tokens[:, order[:-1]]], dim=1))
+        torch.testing.assert_close(prior(tokens), sequence[:, order.argsort()])
+    wrong = state | {"permuter.backward_shuffle_idx": order}
+    if not torch.equal(order, order.argsort()):
+        with pytest.raises(ValueError, match="none of ours on a grid of 2 x 3"):
+            import_prior(wrong, spec, num_heads=2, sos_token=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vqgan_core.config import PriorConfig, TokenSpec
+from vqgan_core.config import PRIOR_SIZES, ConfigError, PriorConfig, TokenSpec, sized_prior
 from vqgan_core.prior import Prior
 from vqgan_core.prior.cost import prior_cost
 
@@ -32,6 +32,21 @@ def test_operations_are_those_that_torch_counts() -> None:
     attention = cost.training_flops_per_image - matrices
     assert attention == 3 * 24 * 3 * 4 * 64 * 25 / 2
     assert cost.training_flops_per_token == pytest.approx(6 * cost.num_matrix_parameters + 3 * 3 * 4 * 64 * 25 / 2)
+
+
+@pytest.mark.parametrize("architecture", ["gpt", "modern"])
+@pytest.mark.parametrize("name", PRIOR_SIZES)
+def test_named_sizes_have_the_parameters_that_they_say(name: str, architecture: str) -> None:
+    config = sized_prior(name, architecture=architecture, condition="none")
+    number = float(name[:-1]) * {"m": 1e6, "b": 1e9}[name[-1]]
+    spec = TokenSpec(codebook_size=512 if number < 5e7 else 16384, height=16, width=16)
+    assert prior_cost(config, spec).num_parameters == pytest.approx(number, rel=0.05)
+
+
+def test_a_size_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no prior of size '3b': choose one of 1m, 5m"):
+        sized_prior("3b")
+    assert sized_prior("5m", num_layers=2).num_layers == 2
 
 
 def test_guidance_doubles_the_cost_of_sampling() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqgan_core.config import SamplingConfig
-from vqgan_core.prior.filters import filter_logits, top_k, top_p
+from vqgan_core.prior.filters import filter_logits, min_p, top_k, top_p
 
 
 def kept(logits: torch.Tensor) -> list[list[int]]:
@@ -58,3 +58,12 @@ def test_entries_that_stay_are_not_changed() -> None:
     logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
     for filtered in (top_k(logits, 9), top_p(logits, 0.7)):
         assert torch.equal(filtered[filtered.isfinite()], logits[filtered.isfinite()])
+
+
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest() -> None:
+    logits = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.97, 0.01, 0.01, 0.01]]).log()
+    assert kept(min_p(logits, 0.29)) == [[1, 2, 3], [0]]
+    assert kept(min_p(logits, 0.19)) == [[0, 1, 2, 3], [0]]
+    assert kept(min_p(logits, 1.0)) == [[1], [0]]
+    assert kept(filter_logits(logits, SamplingConfig(min_p=0.29, temperature=100))) == [[0, 1, 2, 3]] * 2
+    assert kept(filter_logits(logits, SamplingConfig(min_p=0.29, top_k=2))) == [[1, 3], [0]]

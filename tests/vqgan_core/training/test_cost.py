@@ -79,6 +79,9 @@ def test_a_whole_run_of_the_prior_is_the_sum_of_its_steps() -> None:
     one = prior_cost(PriorConfig(num_layers=2, num_heads=2, width=16), SPEC)
     assert cost.flops == 7 * 4 * one.training_flops_per_image + 3 * 5 * 12 * one.forward_flops_per_token
     assert cost.num_parameters == one.num_parameters
+    again = prior_config(**{"training.num_steps": 7, "execution.activation_checkpointing": True})
+    extra = prior_training_cost(again, SPEC, num_validation_records=5).flops - cost.flops
+    assert extra == 7 * 4 * 12 * one.forward_flops_per_token
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])

@@ -39,6 +39,14 @@ PRIOR_VARIANTS: dict[str, dict[str, Any]] = {
     "class": {},
     "accumulated in bf16": {"training__accumulate_batches": 2, "training__precision": "bf16"},
     "unconditional with early stop": {"condition": "none", "training__early_stop_validations": 1},
+    "modern, corrupted, in random orders": {
+        "architecture": "modern",
+        "order": "random_annealed",
+        "token_corruption": 0.2,
+        "token_dropout": 0.1,
+        "training__schedule": "wsd",
+        "execution__activation_checkpointing": True,
+    },
 }
 
 

@@ -1,0 +1,42 @@
+"""From a config to its transformer."""
+
+from __future__ import annotations
+
+from vqgan_core.config import PriorConfig, TokenSpec
+from vqgan_core.prior.decoder import Decoder
+from vqgan_core.prior.modern import ModernTransformer
+from vqgan_core.prior.transformer import GPT
+
+
+def reads_cells(config: PriorConfig) -> bool:
+    """Whether elements are told which cell they are and which one they predict, and not just their index.
+
+    The learned positions of a fixed order do that by themselves. A random order says nothing of the next cell, and
+    neither do rotary positions once cells that follow each other are no neighbours.
+    """
+    return config.order == "random_annealed" or (config.architecture == "modern" and config.order != "row")
+
+
+def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
+    """Build the transformer of a prior, whose sequence is the condition and all tokens but the last.
+
+    Its positions are indices in that sequence, or, where `reads_cells`, 0 for the condition and 1 + cell.
+    """
+    if config.architecture == "modern":
+        return ModernTransformer(
+            vocabulary_size=spec.codebook_size,
+            grid=(spec.height, spec.width),
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            num_key_value_heads=config.num_key_value_heads or config.num_heads,
+            width=config.width,
+            dropout=config.dropout,
+        )
+    return GPT(
+        vocabulary_size=spec.codebook_size,
+        max_length=spec.num_tokens + reads_cells(config),
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        width=config.width,
+        dropout=config.dropout,
+    )

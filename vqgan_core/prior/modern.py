@@ -1,0 +1,192 @@
+"""A transformer of today's parts, beside the original's: what LlamaGen and its successors train on image tokens.
+
+Axes: B batch, T positions, D width, R rows (B, or 1 for all alike), h heads, g key and value heads, d head width,
+`pairs` d / 2.
+
+Sources: RMSNorm, Zhang and Sennrich 2019 (arXiv 1910.07467); SwiGLU, Shazeer 2020 (arXiv 2002.05202); rotary positions,
+Su et al. 2021 (arXiv 2104.09864), in two dimensions as LlamaGen (arXiv 2406.06525): the first half of the pairs turns
+by the row, the second by the column; QK-norm, Henry et al. 2020 (arXiv 2010.04245), here an RMSNorm of each head;
+grouped queries, Ainslie et al. 2023 (arXiv 2305.13245).
+
+Departures from LlamaGen: the condition stands unturned (cos 1, sin 0). LlamaGen fills its place in the table with
+zeros, which sets its query and key to 0, so that every token looks at the condition alike, whatever it is. And queries
+and keys are normed, and whatever is added to the residual stream, and the head, starts at zero: the untrained model is
+uniform.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
+
+ROTARY_BASE = 10_000.0
+MLP_MULTIPLE = 64
+"""The perceptron's width is a multiple of this."""
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x² + ε), times a learned scale; computed in fp32 also under autocast."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+        """Norm the last axis."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), eps=1e-5).type_as(x)
+
+
+class RotaryGrid(nn.Module):
+    """Angles of the condition (position 0: none at all) and of each cell (position 1 + cell) of a grid.
+
+    Args:
+        height: H.
+        width: W.
+        head_width: d, a multiple of 4.
+    """
+
+    cells: Int[Tensor, "P 2"]
+
+    def __init__(self, height: int, width: int, head_width: int) -> None:
+        super().__init__()
+        cells = torch.cartesian_prod(*(torch.arange(side, device="cpu") for side in (height, width)))
+        # Whole numbers, which survive a cast of the model to bf16; angles are computed anew in fp32.
+        self.register_buffer("cells", F.pad(cells.view(-1, 2), (0, 0, 1, 0)), persistent=False)
+        self.num_frequencies = head_width // 4
+
+    def forward(self, start: int, end: int, positions: Int[Tensor, "R T"] | None) -> Rotation:
+        """Angles of positions; None: start … end - 1."""
+        cells = self.cells[None, start:end] if positions is None else self.cells[positions]
+        exponents = torch.arange(self.num_frequencies, device=cells.device) / self.num_frequencies
+        angles = (cells[..., None] * ROTARY_BASE**-exponents).flatten(-2)[:, None]
+        return Rotation(angles.cos(), angles.sin())
+
+
+def rotate(x: Float[Tensor, "B h T d"], rotation: Rotation) -> Float[Tensor, "B h T d"]:
+    """Turn each pair of neighbouring entries by its angle."""
+    first, second = rearrange(x.float(), "B h T (pairs two) -> two B h T pairs", two=2)
+    cos, sin = rotation
+    turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return turned.flatten(-2).type_as(x)
+
+
+class Attention(nn.Module):
+    """Self-attention with normed and turned queries and keys; several query heads may share a key and value head."""
+
+    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.head_width = width // num_heads
+        self.is_grouped = num_key_value_heads < num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
+        self.value = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
+        self.query_norm = RMSNorm(self.head_width)
+        self.key_norm = RMSNorm(self.head_width)
+        self.projection = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
+        """Mix positions; with a cache, `layer` is its row that holds this layer's past, already turned."""
+        query, key, value = (
+            rearrange(linear(x), "B T (h d) -> B h T d", d=self.head_width)
+            for linear in (self.query, self.key, self.value)
+        )
+        assert context.rotation is not None
+        query, key = rotate(self.query_norm(query), context.rotation), rotate(self.key_norm(key), context.rotation)
+        if context.cache is not None:
+            key, value = context.cache.append(layer, key, value)
+            query = query.to(key.dtype)
+        mask, is_causal = context.visible
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal, enable_gqa=self.is_grouped)
+        projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
+        return projected
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) · up(x)), with as many parameters as two matrices of four times the width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = mlp_width(width)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Each position by itself."""
+        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return out
+
+
+def mlp_width(width: int) -> int:
+    """8/3 of the width, rounded up."""
+    return -(-8 * width // (3 * MLP_MULTIPLE)) * MLP_MULTIPLE
+
+
+class Layer(nn.Module):
+    """Attention, then SwiGLU, each on its normed input and added to it."""
+
+    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width)
+        self.attention = Attention(width, num_heads, num_key_value_heads, dropout)
+        self.mlp_norm = RMSNorm(width)
+        self.mlp = SwiGLU(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
+        """Apply both residual branches."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer))
+        mixed: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return mixed
+
+
+class ModernTransformer(Decoder):
+    """Tokens of a grid (after the condition) to the logits of each next token.
+
+    Args:
+        vocabulary_size: V.
+        grid: (H, W); there are 1 + H·W positions.
+        num_layers: transformer layers.
+        num_heads: query heads; d, the width of each, must be a multiple of 4.
+        num_key_value_heads: heads of keys and values.
+        width: D.
+        dropout: of embeddings, attention weights and residual branches.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        grid: tuple[int, int],
+        num_layers: int,
+        num_heads: int,
+        num_key_value_heads: int,
+        width: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_cached_heads = num_key_value_heads
+        self.head_width = width // num_heads
+        self.max_length = 1 + grid[0] * grid[1]
+        self.token_embedding = nn.Embedding(vocabulary_size, width)
+        self.rotary = RotaryGrid(*grid, self.head_width)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(Layer(width, num_heads, num_key_value_heads, dropout) for _ in range(num_layers))
+        self.final_norm = RMSNorm(width)
+        self.head = nn.Linear(width, vocabulary_size, bias=False)
+        self.apply(init_weights)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.projection.weight", "mlp.down.weight", "head.weight")):
+                nn.init.zeros_(weight)
+
+    def place(
+        self, x: Float[Tensor, "B T D"], start: int, positions: Int[Tensor, "R T"] | None
+    ) -> tuple[Float[Tensor, "B T D"], Rotation | None]:
+        """Leave the embeddings, and say how queries and keys are turned."""
+        return x, self.rotary(start, start + x.shape[1], positions)
