@@ -15,6 +15,7 @@ from typing import Any
 from datasets.store import Store, Workspace
 from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
+from tasks.models import require_own_tokenizer
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
@@ -34,6 +35,7 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     device = resolve_device(config.execution.device)
     prepare(device, num_threads=config.execution.num_threads)
     bench = Bench(config, subjects, device)
+    _refuse_mixtures(bench)
     results: dict[str, Any] = {}
     with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
         for done, (title, measure) in enumerate(UNITS.items(), start=1):
@@ -45,6 +47,23 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
         path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))
     }
     return Product(files=files, views=pages(bench, metrics, name), summary=_summary(metrics), device=str(device))
+
+
+def _refuse_mixtures(bench: Bench) -> None:
+    """Any artifact can be given by its fingerprint; numbers over what does not belong together would be nonsense.
+
+    Raises:
+        TokenMismatch: the tokens, or what the prior was trained on, are of another tokenizer.
+        ValueError: the samples are of another prior.
+    """
+    subjects = bench.subjects
+    spec = require_own_tokenizer(subjects.prior, subjects.tokenizer)
+    bench.tokens.check_compatible(spec.tokenizer, spec.codebook_size)
+    if input_of(subjects.prior) not in subjects.samples.manifest.inputs:
+        raise ValueError(
+            f"the samples {subjects.samples.manifest.fingerprint[:12]} were not drawn from the prior "
+            f"{subjects.prior.manifest.fingerprint[:12]}: give samples of it (tessera show names theirs)"
+        )
 
 
 def _headway(_store: Store, workspace: Workspace) -> Headway:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from datasets.errors import TokenMismatch
 from datasets.store import Artifact
 from vqgan_core.config import PriorConfig, TokenizerConfig, TokenSpec
 from vqgan_core.prior import Prior
@@ -32,6 +33,22 @@ def tokenizer_config(artifact: Artifact) -> TokenizerConfig:
 def prior_config(artifact: Artifact) -> tuple[PriorConfig, TokenSpec]:
     """The config of a published prior and what it knows of its tokens; its weights are not read."""
     return read_prior_config({"config.json": artifact.read("config.json")})
+
+
+def require_own_tokenizer(prior: Artifact, tokenizer: Artifact) -> TokenSpec:
+    """What a prior knows of its tokens, once it is sure that this tokenizer made them.
+
+    Raises:
+        TokenMismatch: another one did.
+    """
+    _, spec = prior_config(prior)
+    if spec.tokenizer != tokenizer.manifest.digest:
+        raise TokenMismatch(
+            f"the prior {prior.manifest.fingerprint[:12]} reads tokens of the tokenizer with digest "
+            f"{spec.tokenizer[:12]}, given is {tokenizer.manifest.digest[:12]}: give it the tokenizer that made its "
+            "tokens (tessera show names it)"
+        )
+    return spec
 
 
 def _files(artifact: Artifact) -> dict[str, bytes]:

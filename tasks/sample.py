@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.errors import TokenMismatch
 from datasets.ingest.tar import read_tar, write_tar
 from datasets.store import Artifact, Store, Workspace
-from tasks.models import load_prior, load_tokenizer, prior_config
+from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
 from tasks.report.pictures import grid, png_bytes
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
@@ -113,14 +112,8 @@ def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Wo
 def _load(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact) -> _Models:
     device = resolve_device(config.execution.device)
     prepare(device, num_threads=config.execution.num_threads)
-    prior = load_prior(prior_artifact, device)
-    if prior.spec.tokenizer != tokenizer_artifact.manifest.digest:
-        raise TokenMismatch(
-            f"the prior {prior_artifact.manifest.fingerprint[:12]} reads tokens of the tokenizer with digest "
-            f"{prior.spec.tokenizer[:12]}, given is {tokenizer_artifact.manifest.digest[:12]}: sample with the "
-            "tokenizer that made its tokens (tessera show names it)"
-        )
-    return _Models(prior, load_tokenizer(tokenizer_artifact, device), device)
+    require_own_tokenizer(prior_artifact, tokenizer_artifact)
+    return _Models(load_prior(prior_artifact, device), load_tokenizer(tokenizer_artifact, device), device)
 
 
 def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) -> bytes:

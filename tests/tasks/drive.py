@@ -1,6 +1,6 @@
 """A process that runs a pipeline with plain `execute` and keeps a journal; tests start it, watch it and kill it.
 
-    python -m tests.tasks.drive CONFIG.yaml JOURNAL.jsonl
+    python -m tests.tasks.drive CONFIG.yaml JOURNAL.jsonl [LAST_STAGE]
 
 Each line of the journal is one write, so a kill cuts nothing that was said before it.
 """
@@ -56,11 +56,11 @@ class _JournalBar:
         self._journal.say(message)
 
 
-def main(config_path: str, journal_path: str) -> None:
-    """Run all stages."""
+def main(config_path: str, journal_path: str, last: str = "evaluate") -> None:
+    """Run all stages, or those up to one."""
     journal = Journal(Path(journal_path))
     pipeline = Pipeline(PipelineConfig.load(config_path))
-    for name in STEPS:
+    for name in list(STEPS)[: list(STEPS).index(last) + 1]:
         journal.write(event="ask", stage=name)
         ref = execute(pipeline.request(name), pipeline.store, journal)
         journal.write(event="have", stage=name, ref=ref.model_dump(mode="json"))

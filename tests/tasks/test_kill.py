@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import secrets
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from datasets.store import Store
 from tasks.checkpoints import newest_step
 from tests.processes import Marked
+from tests.tasks.runs import Run
 from tests.tiny import KINDS, STAGES, Published, contents, write_preset
 
 KILLS_A_STAGE = 2
@@ -24,51 +21,6 @@ KILLS_A_STAGE = 2
 MOST_SECONDS_TO_GO_ON = 15.0
 TRAINS = {"tokenizer": "train tokenizer", "prior": "train prior"}
 STAGE_OF = dict(zip(KINDS, STAGES, strict=True))
-
-
-@pytest.fixture
-def marked() -> Iterator[Marked]:
-    marked = Marked()
-    yield marked
-    marked.stop_all()
-
-
-@dataclass
-class Run:
-    """A driver process over a store, and its journal."""
-
-    process: subprocess.Popen[str]
-    journal: Path
-    root: Path
-
-    @property
-    def entries(self) -> list[dict[str, Any]]:
-        """Whole lines of the journal so far."""
-        text = self.journal.read_text() if self.journal.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    def holds(self, kind: str) -> bool:
-        """Whether it computes an artifact of this kind now: by the claims in the store."""
-        for folder in self.root.glob(f"claims/{kind}-*"):
-            names = list(folder.glob("*.json"))
-            holder = json.loads(max(names).read_bytes()) if names else {"released": True}
-            if not holder["released"] and holder["pid"] == self.process.pid:
-                return True
-        return False
-
-    def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Poll; false if the process ends first."""
-        while not condition():
-            if self.process.poll() is not None:
-                return False
-            time.sleep(0.003)
-        return True
-
-    def kill(self) -> bool:
-        """SIGKILL; whether it was alive to receive it."""
-        self.process.kill()
-        self.process.communicate()
-        return self.process.returncode == -9
 
 
 @dataclass
@@ -92,9 +44,7 @@ class Killer:
     def start(self) -> Run:
         """Start the pipeline."""
         self._runs += 1
-        journal = self._folder / f"journal-{self._runs:02d}.jsonl"
-        process = self._marked.start("-m", "tests.tasks.drive", str(self._config), str(journal))
-        return Run(process, journal, self.root)
+        return Run.start(self._marked, self._config, self._folder / f"journal-{self._runs:02d}.jsonl", self.root)
 
     def kill_inside(self, kind: str, most_updates: int, most_seconds: float) -> Run:
         """Start a run and kill it after some updates and some time inside a stage."""
