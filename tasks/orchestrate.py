@@ -18,7 +18,7 @@ from prefect.tasks import exponential_backoff
 from datasets.config import StoreConfig
 from datasets.store import Artifact, ArtifactRef, Store, StoreUnavailable
 from tasks.progress import Reporter, Terminal
-from tasks.records import StageRecords
+from tasks.records import StageRecords, record_name
 from tasks.stage import Request, execute
 
 #: The view that is shown on a run's page.
@@ -30,7 +30,7 @@ Outcome = tuple[str, str, ArtifactRef]
 
 def _record_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     request: Request = parameters["request"]
-    return f"{request.stage.kind}-{request.fingerprint}.json"
+    return record_name(request.stage.kind, request.fingerprint)
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -1,20 +1,24 @@
-"""Where Prefect keeps the small records of finished stages: inside the artifact store, as JSON and nothing else.
+"""Where Prefect keeps the small records of finished stages: inside the artifact store, as references and nothing else.
 
-Prefect unpickles a record whose envelope says so, whatever serializer the task was given; whoever can write to the
-store could run code on a worker. This block refuses every envelope but JSON.
+Prefect believes a record's envelope: it unpickles where that says so, whatever serializer the task was given, and an
+envelope of JSON may name any function to decode with, or any class to make of a value. Whoever can write to the store
+could run code on a worker. So of a record only the artifact's reference is read, and the envelope is made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cached_property
-from typing import Any
 
+import prefect
 from prefect.filesystems import WritableFileSystem
 
 from datasets.config import StoreConfig
-from datasets.store import Storage
+from datasets.store import ArtifactRef, Storage
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{64}\.json")
 
 
 class StageRecords(WritableFileSystem):
@@ -42,29 +46,40 @@ class StageRecords(WritableFileSystem):
         """Read a record.
 
         Raises:
-            ValueError: the record is not a JSON envelope with a JSON result.
+            ValueError: it is not the reference of the artifact that its name says.
         """
-        data = self._storage.read(f"records/{path}")
-        kind = _serializer_of(data)
-        if kind != "json":
-            raise ValueError(f"refused the record {path}: its result is {kind!r}, and only json is ever read")
-        return data
+        return _envelope(path, _reference(path, self._storage.read(f"records/{path}")))
 
     async def aread_path(self, path: str) -> bytes:
         """Read a record; the reference is small, so nothing is gained by doing it asynchronously."""
         return self.read_path(path)
 
     def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> None:  # type: ignore[override]  # as read_path
-        """Write a record whole."""
-        self._storage.write(f"records/{path}", content)
+        """Write a record whole. Prefect would keep exceptions here, too; what they say is in the run's state."""
+        if _NAME.fullmatch(path):
+            self._storage.write(f"records/{path}", content)
 
     async def awrite_path(self, path: str, content: bytes) -> None:
         """Write a record whole."""
         self.write_path(path, content)
 
 
-def _serializer_of(envelope: bytes) -> Any:
+def record_name(kind: str, fingerprint: str) -> str:
+    """The name of an artifact's record; also its cache key."""
+    return f"{kind}-{fingerprint}.json"
+
+
+def _reference(path: str, record: bytes) -> ArtifactRef:
     try:
-        return json.loads(envelope)["metadata"]["serializer"]["type"]
+        found = ArtifactRef.model_validate_json(json.loads(record)["result"])
     except (ValueError, KeyError, TypeError):
-        return "no JSON envelope"
+        raise ValueError(f"refused the record {path}: it is no reference of an artifact") from None
+    if record_name(found.kind, found.fingerprint) != path:
+        raise ValueError(f"refused the record {path}: it is that of {found.kind} {found.fingerprint[:12]}")
+    return found
+
+
+def _envelope(path: str, reference: ArtifactRef) -> bytes:
+    """What Prefect takes a record from: plain JSON, decoded by its own decoder."""
+    metadata = {"storage_key": path, "serializer": {"type": "json"}, "prefect_version": prefect.__version__}
+    return json.dumps({"metadata": metadata, "result": reference.model_dump_json()}).encode()

@@ -1,10 +1,11 @@
-"""What the tests of flows share: one real Prefect server."""
+"""What the tests of flows share: Prefect's test harness for flows in this process, and one real server."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,12 @@ import pytest
 from flows.local_server import QUIET, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Prefect reads its settings when it is imported, which the test modules do. Nothing goes to the user's own home.
+_HOME = tempfile.TemporaryDirectory(prefix="tessera-tests-prefect-", ignore_cleanup_errors=True)
+for _name, _value in (*QUIET.items(), ("PREFECT_HOME", _HOME.name)):
+    os.environ.setdefault(_name, _value)
+os.environ.pop("PREFECT_API_URL", None)
 
 
 @dataclass(frozen=True)
@@ -56,3 +63,13 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         for pool in ("cpu", "gpu"):
             server.prefect("work-pool", "create", pool, "--type", "process")
         yield server
+
+
+@pytest.fixture(scope="session")
+def harness() -> Iterator[str]:
+    """Prefect's test harness: flows of this process run against its server; gives the URL of its API."""
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - after the environment is set
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield str(PREFECT_API_URL.value())
