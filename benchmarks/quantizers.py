@@ -21,16 +21,16 @@ from torch import Tensor
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.training import TokenizerStep
 
-SIZE_PX, BATCH, NUM_VALIDATION = 64, 16, 256
+SIZE_PX, BATCH, NUM_VALIDATION = 32, 16, 256
 COMMON: dict[str, Any] = {
     "codebook_size": 1024,
     "codebook_dim": 16,
     "autoencoder.resolution_px": SIZE_PX,
-    "autoencoder.base_channels": 32,
+    "autoencoder.base_channels": 16,
     "autoencoder.channel_multipliers": [1, 2, 2],
     "autoencoder.num_res_blocks": 1,
     "autoencoder.attention_resolutions": [],
-    "autoencoder.latent_channels": 64,
+    "autoencoder.latent_channels": 32,
     "autoencoder.num_groups": 8,
     "loss.perceptual": "none",
     "loss.adversarial": "none",
