@@ -24,7 +24,7 @@ demo: setup ## 1,797 digits: images → samples, with a report to look at (minut
 	$(BIN)/tessera run digits --store $(STORE)
 
 test: setup ## the whole test suite, as CI runs it
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## ruff, formatting, types, imports, sizes
 	$(BIN)/ruff check .
