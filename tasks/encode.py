@@ -141,15 +141,15 @@ def _headway(
 
 
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
-    size_px, factor = model.autoencoder.resolution_px, model.autoencoder.downsampling_factor
-    grid = size_px // factor
+    size_px = model.autoencoder.resolution_px
+    height, width = model.grid(size_px, size_px)
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
         tokenizer_digest=artifact.manifest.digest,
         codebook_size=model.codebook_size,
-        factor=factor,
-        height=grid,
-        width=grid,
+        factor=model.autoencoder.downsampling_factor,
+        height=height,
+        width=width,
         class_names=corpus.class_names,
         preprocessing={"size_px": size_px, "channels": corpus.channels, "precision": config.precision},
     )

@@ -73,10 +73,10 @@ class Estimates:
     def __init__(self, config: PipelineConfig, extent: Extent) -> None:
         self.config = config
         self.extent = extent
-        autoencoder = config.tokenizer.autoencoder
-        grid = autoencoder.resolution_px // autoencoder.downsampling_factor
+        size_px = config.tokenizer.autoencoder.resolution_px
+        height, width = config.tokenizer.grid(size_px, size_px)
         self.spec = TokenSpec(
-            codebook_size=config.tokenizer.codebook_size, height=grid, width=grid, num_classes=extent.num_classes
+            codebook_size=config.tokenizer.codebook_size, height=height, width=width, num_classes=extent.num_classes
         )
         self._tokenizer = tokenizer_cost(config.tokenizer.model())
 

@@ -142,7 +142,8 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
             count += rows.numel()
     nats = total / count
     autoencoder = bench.tokenizer.config.autoencoder
-    values = autoencoder.image_channels * spec.num_tokens * bench.tokenizer.factor**2
+    num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
+    values = autoencoder.image_channels * num_latents * bench.tokenizer.factor**2
     bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
     unigram = unigram_nll(tokens.tokens("train"), tokens.tokens(split), spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"

@@ -3,6 +3,9 @@
 A config has two halves. The *recipe* says what is computed and enters the fingerprint; the *execution* says how
 (device, threads, cadences) and does not. A field that holds an `ExecutionConfig` is execution, all others are recipe.
 
+A field that came after the first artifacts is marked `LATER`: it enters the recipe only where it departs from its
+default, so that what was made before keeps its fingerprint.
+
 Precedence: defaults < preset YAML < overrides. Environment variables never say *what* is computed.
 """
 
@@ -10,14 +13,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["Config", "ConfigError", "ExecutionConfig", "canonical_json", "merge", "parse_override", "sha256_json"]
+__all__ = [
+    "LATER",
+    "Config",
+    "ConfigError",
+    "ExecutionConfig",
+    "canonical_json",
+    "merge",
+    "parse_override",
+    "sha256_json",
+    "variant_of",
+]
+
+LATER: Final = "later"
+"""Marks a field in its annotation: `Annotated[int, LATER]`."""
 
 
 class ConfigError(ValueError):
@@ -34,7 +50,8 @@ class Config(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """The JSON-ready dump of the validated config without its execution half: what enters a fingerprint."""
         dump = self.model_dump(mode="json")
-        return {name: _recipe_of(getattr(self, name), dump[name]) for name in dump if not _is_execution(self, name)}
+        left_out = {name for name in dump if _is_execution(self, name) or _is_unchanged_later(self, name)}
+        return {name: _recipe_of(getattr(self, name), dump[name]) for name in dump if name not in left_out}
 
     @classmethod
     def load(cls, path: str | Path | None = None, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
@@ -104,12 +121,28 @@ def merge(values: Mapping[str, Any], dotted_key: str, value: Any) -> dict[str, A
     return merged
 
 
+def variant_of(default: str) -> Callable[[Any], Any]:
+    """A reader for a union of variants: `none` is the kind none, and fields without a kind are of the default kind."""
+
+    def read(value: Any) -> Any:
+        if value in ("none", None):
+            return {"kind": "none"}
+        return {"kind": default, **value} if isinstance(value, dict) else value
+
+    return read
+
+
 def _as_kind(value: Any) -> dict[str, Any]:
     return {"kind": value} if isinstance(value, str) else {}
 
 
 def _is_execution(config: BaseModel, name: str) -> bool:
     return isinstance(getattr(config, name), ExecutionConfig)
+
+
+def _is_unchanged_later(config: BaseModel, name: str) -> bool:
+    field = type(config).model_fields[name]
+    return LATER in field.metadata and getattr(config, name) == field.get_default(call_default_factory=True)
 
 
 def _recipe_of(value: Any, dumped: Any) -> Any:

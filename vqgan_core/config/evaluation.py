@@ -37,7 +37,7 @@ class EvaluateConfig(Config):
     """k of precision and recall (Kynkäänniemi et al. 2019)."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the classifier's training."""
-    num_pictures: int = Field(20, ge=1, le=256)
+    num_pictures: int = Field(15, ge=1, le=256)
     """Originals and reconstructions shown in the report."""
     execution: SampleExecution = SampleExecution()
     """How it runs; not part of the fingerprint."""

@@ -6,34 +6,23 @@ n_embed, embed_dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vqgan_core.config.base import Config
+from vqgan_core.config.base import LATER, Config, variant_of
+from vqgan_core.config.quantizer import QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
-def _variant_of(default: str) -> Callable[[Any], Any]:
-    """Read `none` as the kind none, and fields without a kind as those of the default kind."""
-
-    def read(value: Any) -> Any:
-        if value in ("none", None):
-            return {"kind": "none"}
-        return {"kind": default, **value} if isinstance(value, dict) else value
-
-    return read
-
-
 class AutoencoderConfig(Config):
     """The convolutional encoder and decoder."""
 
     image_channels: int = Field(3, ge=1, le=1024)
-    """Channels of the images: 3 for RGB, 1 for grey or depth."""
+    """Channels of the images: 3 for RGB, 1 for grey or depth, the number of classes for label maps."""
     resolution_px: int = Field(256, ge=1)
     """Training height and width; attention_resolutions refer to it. Other sizes work at inference."""
     base_channels: int = Field(128, ge=1)
@@ -66,23 +55,6 @@ class AutoencoderConfig(Config):
                     f"num_groups {self.num_groups}; change one of the three"
                 )
         return self
-
-
-class VectorQuantizerConfig(Config):
-    """Nearest codebook entry with straight-through gradients (VQ-VAE, VQGAN)."""
-
-    kind: Literal["vector"] = "vector"
-    commitment_weight: float = Field(0.25, ge=0)
-    """β of the paper's L_VQ."""
-    beta_placement: Literal["corrected", "legacy"] = "corrected"
-    """Which term β scales: the commitment term (paper), or the codebook term (the original's code)."""
-    l2_normalize: bool = False
-    """Compare unit vectors (ViT-VQGAN, LlamaGen); keeps large codebooks in use at small codebook_dim."""
-    restart_dead_codes_after_steps: int | None = Field(None, ge=1)
-    """An entry that no latent chose for this many steps is put on a random latent of the batch; null: never."""
-
-
-QuantizerConfig = VectorQuantizerConfig
 
 
 class NoPerceptualConfig(Config):
@@ -127,8 +99,8 @@ class PatchGanConfig(Config):
     """Width of the first layer (ndf)."""
     num_layers: int = Field(3, ge=1)
     """Strided layers."""
-    norm: Literal["batch", "actnorm"] = "batch"
-    """Normalisation between layers."""
+    norm: Literal["batch", "actnorm", "spectral"] = "batch"
+    """Normalisation between layers; spectral normalises every convolution's weight instead."""
     start_step: int = Field(10_000, ge=0)
     """First step whose autoencoder update feels the discriminator."""
     warmup_steps: int = Field(0, ge=0)
@@ -137,21 +109,25 @@ class PatchGanConfig(Config):
     """First step that trains the discriminator; null: start_step, as in the original."""
     learning_rate: float | None = Field(None, gt=0)
     """The discriminator's own peak rate; null: the autoencoder's."""
+    lecam_weight: Annotated[float, Field(ge=0), LATER] = 0.0
+    """Weight of LeCam regularisation in the discriminator's loss, for small corpora; 0: none."""
+    lecam_decay: Annotated[float, Field(ge=0, lt=1), LATER] = 0.99
+    """Decay of its moving averages of logits."""
 
 
 PerceptualConfig = Annotated[
-    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("lpips"))
+    NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(variant_of("lpips"))
 ]
 AdversarialConfig = Annotated[
-    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(_variant_of("patchgan"))
+    NoAdversarialConfig | PatchGanConfig, Field(discriminator="kind"), BeforeValidator(variant_of("patchgan"))
 ]
 
 
 class TokenizerLossConfig(Config):
     """What the autoencoder minimises: pixel + perceptual + codebook + λ · adversarial."""
 
-    pixel: Literal["l1", "l2"] = "l1"
-    """Pixel distance."""
+    pixel: Literal["l1", "l2", "bce", "cross_entropy"] = "l1"
+    """Pixel distance; of label maps, whose reconstruction is logits, binary (the original) or categorical entropy."""
     pixel_weight: float = Field(1.0, ge=0)
     """Weight of the pixel term."""
     codebook_weight: float = Field(1.0, ge=0)
@@ -160,6 +136,20 @@ class TokenizerLossConfig(Config):
     """Perceptual term, or none."""
     adversarial: AdversarialConfig = PatchGanConfig()
     """Adversarial term, or none. With perceptual none too, this is a VQ-VAE."""
+
+    @property
+    def of_label_maps(self) -> bool:
+        """Whether what is reconstructed are classes instead of images."""
+        return self.pixel in ("bce", "cross_entropy")
+
+    @model_validator(mode="after")
+    def _label_maps_are_no_pictures(self) -> Self:
+        if self.of_label_maps and (self.perceptual.kind, self.adversarial.kind) != ("none", "none"):
+            raise ValueError(
+                f"pixel {self.pixel} reconstructs label maps, which perceptual {self.perceptual.kind} and adversarial "
+                f"{self.adversarial.kind} do not compare: set both to none"
+            )
+        return self
 
 
 class TokenizerConfig(Config):
@@ -174,6 +164,16 @@ class TokenizerConfig(Config):
     quantizer: QuantizerConfig = VectorQuantizerConfig()
     """How latents become indices."""
 
+    def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Height and width of the indices of an image of this size."""
+        factor = self.autoencoder.downsampling_factor
+        return height_px // factor, width_px // factor * self.quantizer.indices_per_latent
+
+    @model_validator(mode="after")
+    def _codebook_fits_the_quantizer(self) -> Self:
+        self.quantizer.check_codebook(self.codebook_size, self.codebook_dim)
+        return self
+
 
 class AugmentConfig(Config):
     """What is done to training images after decoding; validation images are always cropped at the centre."""
@@ -184,6 +184,31 @@ class AugmentConfig(Config):
     """Mirror half of the images."""
 
 
+class PerturbationConfig(Config):
+    """Some images are decoded from indices that are nearly right (RobustTok), so that the decoder bears a prior's."""
+
+    image_fraction: Fraction = 0.1
+    """β: share of the images."""
+    num_neighbours: int = Field(100, ge=1)
+    """δ: an index is replaced by one of so many nearest entries."""
+    probability: Fraction = 1.0
+    """α: share of their indices that are replaced."""
+    final_probability: Fraction = 0.0
+    """α from anneal_end_step on."""
+    anneal_start_step: int = Field(0, ge=0)
+    """Step from which α changes linearly."""
+    anneal_end_step: int | None = Field(None, ge=1)
+    """Step at which α is final_probability; null: it stays as it is."""
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.anneal_end_step is not None and self.anneal_end_step <= self.anneal_start_step:
+            raise ValueError(
+                f"anneal_end_step {self.anneal_end_step} must come after anneal_start_step {self.anneal_start_step}"
+            )
+        return self
+
+
 class TrainTokenizerConfig(TokenizerConfig):
     """Recipe and execution of the train_tokenizer stage."""
 
@@ -191,10 +216,18 @@ class TrainTokenizerConfig(TokenizerConfig):
     """What is minimised."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training images."""
+    perturbation: Annotated[PerturbationConfig | None, LATER] = None
+    """Perturbation of what the decoder is trained on; null: none."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _single_indices_are_perturbed(self) -> Self:
+        if self.perturbation is not None and self.quantizer.kind == "residual":
+            raise ValueError("perturbation replaces an index by a nearby one, which quantizer residual has not")
+        return self
 
     def model(self) -> TokenizerConfig:
         """The part that is stored with the weights."""

@@ -1,9 +1,12 @@
-"""Tokenizers of taming-transformers (`VQModel`): their config and their keys, in our words.
+"""Tokenizers of taming-transformers (`VQModel`, `GumbelVQ`, `VQSegmentationModel`): config and keys, in our words.
 
 Source: the original's `ddconfig` and state dicts; names in a training checkpoint are `encoder.…`, `decoder.…`,
 `quantize.embedding.weight`, `quant_conv.…`, `post_quant_conv.…`, and `loss.discriminator.…`, `loss.perceptual_loss.…`.
+`GumbelVQ` has `quantize.proj.…` and `quantize.embed.weight` instead of an embedding; `VQSegmentationModel` a `colorize`
+more, a random palette for pictures that means nothing to us.
 
-Imported models keep the original's placement of β unless told otherwise: that is what they were trained with.
+Imported models keep the original's placement of β unless told otherwise: that is what they were trained with. In the
+original every Gumbel encode is random; imported, its indices are the most likely ones.
 """
 
 from __future__ import annotations
@@ -16,16 +19,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vqgan_core.config import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
+from vqgan_core.config import AutoencoderConfig, GumbelQuantizerConfig, TokenizerConfig, VectorQuantizerConfig
 from vqgan_core.tokenizer import Tokenizer
 
 __all__ = ["TamingTokenizer", "config_from_taming", "ddconfig_of", "import_taming_tokenizer", "our_key"]
 
+Model = Literal["VQModel", "GumbelVQ", "VQSegmentationModel"]
+
 # Fixed in the original's code, not in its configs.
 NUM_GROUPS = 32
 
+_QUANTIZER_RULES: dict[str, tuple[tuple[str, str], ...]] = {
+    "vector": ((r"quantize\.embedding\.weight", r"quantizer.codebook"),),
+    "gumbel": (
+        (r"quantize\.embed\.weight", r"quantizer.codebook"),
+        (r"quantize\.proj\.(weight|bias)", r"quantizer.project.\1"),
+    ),
+}
 _RULES: tuple[tuple[str, str], ...] = (
-    (r"quantize\.embedding\.weight", r"quantizer.codebook"),
     (r"((?:post_)?quant_conv\.\w+)", r"\1"),
     (r"(encoder|decoder)\.((?:conv_in|conv_out|norm_out)\.\w+)", r"\1.\2"),
     (r"(encoder|decoder)\.(?:down|up)\.(\d+)\.block\.(\d+)\.(.+)", r"\1.level\2.block\3.\4"),
@@ -42,7 +53,7 @@ _PARTS = {"nin_shortcut": "shortcut", "q": "query", "k": "key", "v": "value", "p
 
 @dataclass(frozen=True)
 class TamingTokenizer:
-    """A `VQModel`, in our words, and what became of each of its keys."""
+    """One of their tokenizers, in our words, and what became of each of its keys."""
 
     config: TokenizerConfig
     state: dict[str, Tensor]
@@ -67,7 +78,7 @@ class TamingTokenizer:
         if self.missing:
             raise ValueError(
                 f"the checkpoint lacks {len(self.missing)} of the tokenizer's tensors, first {self.missing[0]}: is it "
-                "a VQModel, and does its ddconfig belong to it?"
+                "a VQModel (or what the config says), and does its ddconfig belong to it?"
             )
         with torch.device("meta"):
             tokenizer = Tokenizer(self.config)
@@ -75,9 +86,9 @@ class TamingTokenizer:
         return tokenizer.eval()
 
 
-def our_key(key: str) -> str | None:
-    """Our name of one of their keys; None for a key that is no part of a tokenizer or its losses."""
-    for pattern, replacement in _RULES:
+def our_key(key: str, quantizer: str = "vector") -> str | None:
+    """Our name of one of their keys; None for one that is no part of a tokenizer with this quantizer or its losses."""
+    for pattern, replacement in (*_QUANTIZER_RULES[quantizer], *_RULES):
         match = re.fullmatch(pattern, key)
         if match:
             ours = match.expand(replacement)
@@ -88,12 +99,13 @@ def our_key(key: str) -> str | None:
 
 
 def config_from_taming(
-    params: Mapping[str, Any], *, beta_placement: Literal["legacy", "corrected"] = "legacy"
+    params: Mapping[str, Any], *, model: Model = "VQModel", beta_placement: Literal["legacy", "corrected"] = "legacy"
 ) -> TokenizerConfig:
-    """Our config of a `VQModel`'s `params` (`ddconfig`, `n_embed`, `embed_dim`).
+    """Our config of a model's `params` (`ddconfig`, `n_embed`, `embed_dim`).
 
     Args:
         params: as in their YAML under `model.params`.
+        model: their class, the last word of `model.target`.
         beta_placement: "legacy" is what their code trains with.
 
     Raises:
@@ -108,6 +120,8 @@ def config_from_taming(
         raise ValueError(
             "ddconfig.resamp_with_conv is false: models with pooling instead of strided convolutions are not supported"
         )
+    if params.get("n_labels", dd["in_channels"]) != dd["in_channels"]:
+        raise ValueError(f"n_labels {params['n_labels']} differs from ddconfig.in_channels {dd['in_channels']}")
     return TokenizerConfig(
         codebook_size=params["n_embed"],
         codebook_dim=params["embed_dim"],
@@ -122,14 +136,30 @@ def config_from_taming(
             num_groups=NUM_GROUPS,
             dropout=dd.get("dropout", 0.0),
         ),
-        quantizer=VectorQuantizerConfig(
+        quantizer=_gumbel(params)
+        if model == "GumbelVQ"
+        else VectorQuantizerConfig(
             commitment_weight=params.get("beta", 0.25), beta_placement=beta_placement, l2_normalize=False
         ),
     )
 
 
+def _gumbel(params: Mapping[str, Any]) -> GumbelQuantizerConfig:
+    """Of a `GumbelVQ`; without a temperature schedule, τ is 1, as theirs is."""
+    schedule = params.get("temperature_scheduler_config", {}).get("params", {})
+    return GumbelQuantizerConfig(
+        kl_weight=params.get("kl_weight", 1e-8),
+        straight_through=params.get("straight_through", True),
+        temperature_start=schedule.get("lr_start", 1.0),
+        temperature_peak=schedule.get("lr_max", 1.0),
+        temperature_final=schedule.get("lr_min", 1.0),
+        temperature_warmup_steps=schedule.get("warm_up_steps", 0),
+        temperature_decay_steps=schedule.get("max_decay_steps", 1),
+    )
+
+
 def ddconfig_of(state: Mapping[str, Tensor], *, resolution_px: int = 256) -> dict[str, Any]:
-    """Read a `VQModel`'s params off its tensors' shapes, where its YAML is lost.
+    """Read a model's params off its tensors' shapes, where its YAML is lost.
 
     Args:
         state: their state dict; the meta device will do.
@@ -139,7 +169,7 @@ def ddconfig_of(state: Mapping[str, Tensor], *, resolution_px: int = 256) -> dic
     firsts = _indexed(state, r"encoder\.down\.(\d+)\.block\.0\.conv1\.weight")
     attention = _indexed(state, r"encoder\.down\.(\d+)\.attn\.0\.q\.weight")
     blocks = _indexed(state, r"encoder\.down\.0\.block\.(\d+)\.conv1\.weight")
-    entries = state["quantize.embedding.weight"]
+    entries = state["quantize.embed.weight" if "quantize.embed.weight" in state else "quantize.embedding.weight"]
     return {
         "embed_dim": entries.shape[1],
         "n_embed": entries.shape[0],
@@ -158,7 +188,7 @@ def ddconfig_of(state: Mapping[str, Tensor], *, resolution_px: int = 256) -> dic
 
 
 def import_taming_tokenizer(state: Mapping[str, Tensor], config: TokenizerConfig) -> TamingTokenizer:
-    """Sort a `VQModel`'s tensors into ours; nothing is dropped without being named.
+    """Sort a model's tensors into ours; nothing is dropped without being named.
 
     Args:
         state: their state dict, with or without `loss.…` keys.
@@ -169,7 +199,7 @@ def import_taming_tokenizer(state: Mapping[str, Tensor], config: TokenizerConfig
     ours: dict[str, dict[str, Tensor]] = {"tokenizer": {}, "discriminator": {}, "perceptual": {}}
     used, left_over = [], []
     for key, tensor in state.items():
-        name = our_key(key)
+        name = our_key(key, config.quantizer.kind)
         room, _, rest = (name or "").partition(".")
         if room in ("discriminator", "perceptual"):
             ours[room][rest] = tensor

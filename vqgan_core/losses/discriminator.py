@@ -3,7 +3,8 @@
 Axes: B batch, C channels, H×W image, h×w patches.
 
 Source: pix2pix, arXiv 1611.07004 §3.2.2 and §6.1.2; ActNorm from Glow, arXiv 1807.03039 §3.1. Kernels of 4, LeakyReLU
-with slope 0.2, widths doubling up to eightfold, weights drawn from N(0, 0.02), all as in the original.
+with slope 0.2, widths doubling up to eightfold, weights drawn from N(0, 0.02), all as in the original. Spectral norm
+of weights, in place of normalised activations, is an addition.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from vqgan_core.config import PatchGanConfig
+from vqgan_core.losses.spectral_norm import SpectralNorm
 
 __all__ = ["ActNorm", "PatchDiscriminator"]
 
@@ -63,21 +66,25 @@ class PatchDiscriminator(nn.Module):
             stride = 2 if index < config.num_layers else 1
             wider = config.base_channels * min(2**index, 8)
             # BatchNorm has a shift of its own; the original gives ActNorm's convolutions a bias all the same.
-            bias = config.norm == "actnorm"
-            layers += [nn.Conv2d(width, wider, 4, stride=stride, padding=1, bias=bias), _norm(config.norm, wider)]
+            bias = config.norm != "batch"
+            layers += [nn.Conv2d(width, wider, 4, stride=stride, padding=1, bias=bias), *_norm(config.norm, wider)]
             layers += [_leaky()]
             width = wider
         layers.append(nn.Conv2d(width, 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
         self.min_size_px = 2**config.num_layers * 3
         self.reset_parameters()
+        if config.norm == "spectral":
+            for module in self.layers:
+                if isinstance(module, nn.Conv2d):
+                    register_parametrization(module, "weight", SpectralNorm(module.weight))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw all convolutions from N(0, 0.02) and BatchNorm's scales from N(1, 0.02)."""
         for module in self.layers:
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0.0, 0.02)
+                nn.init.normal_(_trained_weight(module), 0.0, 0.02)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
@@ -96,9 +103,16 @@ class PatchDiscriminator(nn.Module):
         return logits
 
 
+def _trained_weight(layer: nn.Conv2d) -> Tensor:
+    """What is trained where the weight may be a function of it."""
+    return layer.get_parameter("parametrizations.weight.original" if is_parametrized(layer) else "weight")
+
+
 def _leaky() -> nn.Module:
     return nn.LeakyReLU(0.2, inplace=True)
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if kind == "batch" else ActNorm(channels)
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    if kind == "spectral":
+        return []
+    return [nn.BatchNorm2d(channels) if kind == "batch" else ActNorm(channels)]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from vqgan_core.config import LpipsConfig, PatchGanConfig, TokenizerLossConfig
 from vqgan_core.losses import adversarial
 from vqgan_core.losses.discriminator import PatchDiscriminator
+from vqgan_core.losses.lecam import LecamAnchors
 from vqgan_core.losses.perceptual import build_perceptual
 from vqgan_core.losses.pixel import pixel_loss
 from vqgan_core.tokenizer import TokenizerOutput
@@ -46,6 +47,7 @@ class TokenizerLoss(nn.Module):
 
     perceptual: nn.Module | None
     discriminator: PatchDiscriminator | None
+    lecam: LecamAnchors | None
 
     def __init__(self, config: TokenizerLossConfig, image_channels: int) -> None:
         super().__init__()
@@ -58,7 +60,10 @@ class TokenizerLoss(nn.Module):
         self.perceptual = build_perceptual(config.perceptual)
         self.perceptual_weight = 0.0 if lpips is None else lpips.weight
         gan = config.adversarial
-        self.discriminator = PatchDiscriminator(gan, image_channels) if isinstance(gan, PatchGanConfig) else None
+        self.discriminator, self.lecam = None, None
+        if isinstance(gan, PatchGanConfig):
+            self.discriminator = PatchDiscriminator(gan, image_channels)
+            self.lecam = LecamAnchors(gan.lecam_decay) if gan.lecam_weight else None
 
     def adversarial_factor(self, step: int) -> float:
         """How much of the adversarial term counts at a step: 0 before start_step, then a linear rise to 1."""
@@ -122,7 +127,19 @@ class TokenizerLoss(nn.Module):
         fake = self.discriminator(reconstruction.detach()).float()
         loss = adversarial.discriminator_loss(gan.loss, real, fake)
         logs = {"discriminator": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        if self.lecam is not None:
+            logs["lecam"] = self.lecam(real, fake)
+            loss = loss + gan.lecam_weight * logs["lecam"]
         return loss, {name: value.detach() for name, value in logs.items()}
+
+    def end_step(self, logs: Logs) -> None:
+        """Do what follows an optimiser step: LeCam's averages move, if the discriminator was trained.
+
+        Args:
+            logs: means over the step's pieces.
+        """
+        if self.lecam is not None and "logits_real" in logs:
+            self.lecam.follow(logs["logits_real"], logs["logits_fake"])
 
     def _reconstruction_loss(self, images: Tensor, reconstruction: Tensor) -> tuple[Float[Tensor, ""], Logs]:
         with torch.autocast(images.device.type, enabled=False):

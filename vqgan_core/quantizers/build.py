@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from vqgan_core.config import TokenizerConfig
+from vqgan_core.quantizers.base import Quantizer
+from vqgan_core.quantizers.ema import EmaQuantizer
+from vqgan_core.quantizers.fsq import FsqQuantizer
+from vqgan_core.quantizers.gumbel import GumbelQuantizer
+from vqgan_core.quantizers.lfq import LfqQuantizer
+from vqgan_core.quantizers.residual import ResidualQuantizer
+from vqgan_core.quantizers.simvq import SimvqQuantizer
 from vqgan_core.quantizers.vector import VectorQuantizer
 
 __all__ = ["build_quantizer"]
 
+_KINDS: dict[str, Callable[[int, int, Any], Quantizer]] = {
+    "vector": VectorQuantizer,
+    "ema": EmaQuantizer,
+    "gumbel": GumbelQuantizer,
+    "simvq": SimvqQuantizer,
+    "fsq": FsqQuantizer,
+    "lfq": LfqQuantizer,
+    "residual": ResidualQuantizer,
+}
 
-def build_quantizer(config: TokenizerConfig) -> VectorQuantizer:
+
+def build_quantizer(config: TokenizerConfig) -> Quantizer:
     """The quantizer that a tokenizer's config asks for, freshly initialised."""
-    return VectorQuantizer(config.codebook_size, config.codebook_dim, config.quantizer)
+    return _KINDS[config.quantizer.kind](config.codebook_size, config.codebook_dim, config.quantizer)

@@ -17,9 +17,11 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vqgan_core.quantizers.base import Quantizer
+from vqgan_core.quantizers.ema import AveragedCodebook
 from vqgan_core.quantizers.vector import VectorQuantizer
 
-__all__ = ["DeadCodeRestart", "RestartHook", "follow_codebook", "forget_moments"]
+__all__ = ["DeadCodeRestart", "RestartHook", "build_restart", "follow_codebook", "forget_moments", "restart_hooks"]
 
 RestartHook = Callable[[Bool[Tensor, " K"], Float[Tensor, "K D"]], None]
 """Called with the mask of moved entries and the new codebook."""
@@ -33,7 +35,7 @@ class DeadCodeRestart:
         after_steps: optimiser steps without a latent after which an entry moves.
     """
 
-    def __init__(self, quantizer: VectorQuantizer, after_steps: int) -> None:
+    def __init__(self, quantizer: VectorQuantizer | AveragedCodebook, after_steps: int) -> None:
         self.quantizer = quantizer
         self.after_steps = after_steps
         device = quantizer.codebook.device
@@ -52,9 +54,10 @@ class DeadCodeRestart:
         """End an optimiser step: restart the entries that were not chosen for `after_steps` steps.
 
         Args:
-            latents: of the step's batch (or its last piece), before quantisation.
+            latents: of the step's batch (or its last piece), before quantisation; of a residual quantizer, residuals.
             generator: on the CPU; each call draws one permutation of the latents, whether or not an entry is dead.
-            also: what else has to know of moved entries, for example `forget_moments`, `follow_codebook`.
+            also: what else has to know of moved entries, for example `forget_moments`, `follow_codebook`,
+                `AveragedCodebook.restart`.
 
         Returns:
             How many entries were moved, on the device.
@@ -81,6 +84,32 @@ class DeadCodeRestart:
         """Continue from saved counters."""
         self.steps_unused = state["steps_unused"].to(self.steps_unused.device, copy=True)
         self.chosen = state["chosen"].to(self.chosen.device, copy=True)
+
+
+def build_restart(quantizer: Quantizer) -> DeadCodeRestart | None:
+    """The restart that a quantizer's config asks for; None also where no entry can be left behind by construction."""
+    if not isinstance(quantizer, VectorQuantizer | AveragedCodebook):
+        return None
+    after_steps = quantizer.config.restart_dead_codes_after_steps
+    return None if after_steps is None else DeadCodeRestart(quantizer, after_steps)
+
+
+def restart_hooks(
+    quantizer: VectorQuantizer | AveragedCodebook,
+    optimizer: torch.optim.Optimizer,
+    average: Float[Tensor, "K D"] | None,
+) -> list[RestartHook]:
+    """Everything that has to know of moved entries.
+
+    Args:
+        quantizer: whose entries move.
+        optimizer: may train the codebook.
+        average: of the codebook, if one is kept.
+    """
+    hooks = [forget_moments(optimizer, quantizer.codebook)]
+    if isinstance(quantizer, AveragedCodebook):
+        hooks.append(quantizer.restart)
+    return hooks if average is None else [*hooks, follow_codebook(average)]
 
 
 def forget_moments(optimizer: torch.optim.Optimizer, codebook: torch.nn.Parameter) -> RestartHook:

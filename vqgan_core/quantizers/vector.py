@@ -20,10 +20,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import VectorQuantizerConfig
-from vqgan_core.quantizers.base import Quantized
+from vqgan_core.quantizers.base import Quantized, Quantizer
+from vqgan_core.quantizers.gradient import pass_gradient
 from vqgan_core.quantizers.precision import full_precision
 
-__all__ = ["VectorQuantizer", "nearest"]
+__all__ = ["VectorQuantizer", "gather", "nearest", "search"]
 
 # Distances held at once: 256 MiB of fp32.
 MAX_DISTANCES = 2**26
@@ -39,7 +40,19 @@ def nearest(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) -> In
         return torch.cat([torch.addmm(squares, rows, entries.T, alpha=-2).argmin(dim=1) for rows in slices])
 
 
-class VectorQuantizer(nn.Module):
+def search(latents: Float[Tensor, "B D h w"], codebook: Float[Tensor, "K D"]) -> Int[Tensor, "B h w"]:
+    """The indices of the nearest entries of a grid of latents."""
+    batch, _, height, width = latents.shape
+    flat = nearest(rearrange(latents, "b d h w -> (b h w) d"), codebook)
+    return rearrange(flat, "(b h w) -> b h w", b=batch, h=height, w=width)
+
+
+def gather(indices: Int[Tensor, "B h w"], codebook: Float[Tensor, "K D"]) -> Float[Tensor, "B D h w"]:
+    """The entries of a grid of indices, fp32."""
+    return rearrange(F.embedding(indices, codebook.float()), "b h w d -> b d h w")
+
+
+class VectorQuantizer(Quantizer):
     """Nearest entry, straight-through gradient, codebook and commitment loss.
 
     Args:
@@ -49,9 +62,7 @@ class VectorQuantizer(nn.Module):
     """
 
     def __init__(self, codebook_size: int, codebook_dim: int, config: VectorQuantizerConfig) -> None:
-        super().__init__()
-        self.codebook_size = codebook_size
-        self.codebook_dim = codebook_dim
+        super().__init__(codebook_size, codebook_dim)
         self.config = config
         self.codebook = nn.Parameter(torch.empty(codebook_size, codebook_dim))
         self.reset_parameters()
@@ -75,28 +86,23 @@ class VectorQuantizer(nn.Module):
         return F.normalize(latents, dim=1) if self.config.l2_normalize else latents
 
     def forward(self, latents: Float[Tensor, "B D h w"]) -> Quantized:
-        """Quantize latents; `quantized` has their dtype, and their gradient is its gradient."""
+        """Quantize latents; `quantized` has their dtype."""
         with torch.autocast(latents.device.type, enabled=False):
             z = self.normalize(latents)
-            indices = self._search(z)
+            indices = search(z, self.entries)
             entries = self.decode(indices)
             beta = self.config.commitment_weight
             commitment = F.mse_loss(z, entries.detach())
             codebook = F.mse_loss(entries, z.detach())
             legacy = self.config.beta_placement == "legacy"
             loss = commitment + beta * codebook if legacy else codebook + beta * commitment
-            straight_through = z + (entries - z).detach()
-        return Quantized(straight_through.to(latents.dtype), indices, loss)
+            quantized = pass_gradient(self.config.gradient, z, entries)
+        return Quantized(quantized.to(latents.dtype), indices, loss)
 
     def encode(self, latents: Float[Tensor, "B D h w"]) -> Int[Tensor, "B h w"]:
         """The indices of the nearest entries."""
-        return self._search(self.normalize(latents))
+        return search(self.normalize(latents), self.entries)
 
     def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B D h w"]:
         """The entries of indices, fp32."""
-        return rearrange(F.embedding(indices, self.entries.float()), "b h w d -> b d h w")
-
-    def _search(self, z: Float[Tensor, "B D h w"]) -> Int[Tensor, "B h w"]:
-        batch, _, height, width = z.shape
-        flat = nearest(rearrange(z, "b d h w -> (b h w) d"), self.entries)
-        return rearrange(flat, "(b h w) -> b h w", b=batch, h=height, w=width)
+        return gather(indices, self.entries)

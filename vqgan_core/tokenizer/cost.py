@@ -31,7 +31,7 @@ class TokenizerCost:
     encoder_flops: float
     """Encoder and the projection to the codebook's width."""
     search_flops: float
-    """Finding the nearest entries; has no backward pass."""
+    """Comparing latents with entries, once for each index; has no backward pass. Some quantizers do without."""
     decoder_flops: float
     """Projection back, and decoder."""
 
@@ -68,9 +68,15 @@ def tokenizer_cost(config: TokenizerConfig, size_px: int | None = None) -> Token
     return TokenizerCost(
         num_parameters=num_parameters(tokenizer),
         encoder_flops=forward_flops(encoder, (1, autoencoder.image_channels, size, size)),
-        search_flops=2.0 * grid**2 * config.codebook_size * config.codebook_dim,
+        search_flops=_search_flops(config, grid),
         decoder_flops=forward_flops(decoder, (1, config.codebook_dim, grid, grid)),
     )
+
+
+def _search_flops(config: TokenizerConfig, grid: int) -> float:
+    if config.quantizer.kind in ("fsq", "lfq"):
+        return 0.0
+    return 2.0 * grid**2 * config.quantizer.indices_per_latent * config.codebook_size * config.codebook_dim
 
 
 def num_parameters(module: nn.Module) -> int:

@@ -1,6 +1,7 @@
 """The tokenizer: encoder, quantizer, decoder.
 
-Axes: B batch, C image channels, D codebook width, H×W image, h×w grid (h = H / f), K entries.
+Axes: B batch, C image channels, D codebook width, H×W image, h×w grid (h = H / f), K entries. Of a residual quantizer
+with depth R, grids of indices are R times wider.
 
 Source: arXiv 2012.09841 §3.1, eq. 2. Departures: a size that f does not divide is an error (the original crops in
 silence); `decode` takes indices (the original's is broken); latents reach the quantizer in fp32 under autocast too.
@@ -8,7 +9,7 @@ silence); `decode` takes indices (the original's is broken); latents reach the q
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import TokenizerConfig
-from vqgan_core.quantizers import build_quantizer
+from vqgan_core.quantizers import Quantized, build_quantizer
 from vqgan_core.tokenizer.decoder import Decoder
 from vqgan_core.tokenizer.encoder import Encoder
 from vqgan_core.tokenizer.files import CONFIG_FILE, WEIGHTS_FILE, dump_files, load_into, read_config
 
 __all__ = ["Tokenizer", "TokenizerOutput"]
+
+
+Perturb = Callable[[Quantized], Float[Tensor, "B D h w"]]
+"""From quantized latents to what is decoded in their place."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class TokenizerOutput:
     latents: Float[Tensor, "B D h w"]
     """Before quantisation."""
     quantized: Float[Tensor, "B D h w"]
-    """Codebook entries, with straight-through gradient."""
+    """Codebook entries, with a gradient to the latents; what was decoded."""
     indices: Int[Tensor, "B h w"]
     """int64."""
     loss: Float[Tensor, ""]
@@ -61,16 +66,20 @@ class Tokenizer(nn.Module):
         """The weight at which the adaptive weight compares gradients."""
         return self.decoder.conv_out.weight
 
-    def forward(self, images: Float[Tensor, "B C H W"]) -> TokenizerOutput:
+    def forward(self, images: Float[Tensor, "B C H W"], perturb: Perturb | None = None) -> TokenizerOutput:
         """Reconstruct images through the codebook.
+
+        Args:
+            images: in [-1, 1].
+            perturb: changes what the decoder sees, in training.
 
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
         latents = self.latents(images)
-        result = self.quantizer(latents)
-        reconstruction = self._decode(result.quantized)
-        return TokenizerOutput(reconstruction, latents, result.quantized, result.indices, result.loss)
+        result: Quantized = self.quantizer(latents)
+        quantized = result.quantized if perturb is None else perturb(result)
+        return TokenizerOutput(self._decode(quantized), latents, quantized, result.indices, result.loss)
 
     def latents(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """What the encoder makes of images, before quantisation.
@@ -103,7 +112,8 @@ class Tokenizer(nn.Module):
         """The images of indices, not clamped.
 
         Raises:
-            ValueError: not a `B h w` grid of integers, or an index outside the codebook.
+            ValueError: not a `B h w` grid of integers, or an index outside the codebook, or a width that the depth of
+                a residual quantizer does not divide.
         """
         return self._decode(self.quantizer.decode(self._checked(indices)))
 

@@ -17,7 +17,7 @@ from vqgan_core.training.progress import (
     TrainingInterrupted,
     TrainResult,
 )
-from vqgan_core.training.schedule import learning_rate, warmup_cosine
+from vqgan_core.training.schedule import gumbel_temperature, learning_rate, warmup_cosine
 from vqgan_core.training.tokenizer_step import TokenizerStep
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "TrainingInterrupted",
     "WeightsEma",
     "autocast",
+    "gumbel_temperature",
     "history_bytes",
     "learning_rate",
     "prepare",

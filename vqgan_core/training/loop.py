@@ -27,7 +27,8 @@ from vqgan_core.training.history import Row, RunningMeans, row
 from vqgan_core.training.progress import NonFiniteError, Progress, TrainingDiverged, TrainingInterrupted, TrainResult
 
 Batch = Mapping[str, Tensor]
-"""`images` float [-1, 1] `B C H W` or `tokens` int64 `B N`, and `labels` int64 `B` where there are classes."""
+"""`images` float [-1, 1] `B C H W`, `label_maps` integers `B H W` or `tokens` int64 `B N`; and `labels` int64 `B` where
+there are classes."""
 
 CHECKPOINT_VERSION = 1
 MAX_FAILURES = 3

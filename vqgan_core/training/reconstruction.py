@@ -1,6 +1,6 @@
 """How well a tokenizer reconstructs a fixed set of images, and how much of its codebook it uses there.
 
-Axes: B batch, C channels, H×W image, K entries.
+Axes: B batch, C channels (of label maps, classes), H×W image, K entries.
 
 Every image counts the same, whatever the batches' sizes. Sums stay on the device and are fetched once, at the end.
 """
@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vqgan_core.losses import PixelKind, pixel_loss
 from vqgan_core.quantizers import CodeUsage, code_histogram
 from vqgan_core.tokenizer import TokenizerOutput
+
+_PerImage = dict[str, Float[Tensor, " B"]]
 
 
 class ReconstructionTotals:
@@ -20,16 +23,21 @@ class ReconstructionTotals:
 
     Metrics: `l1` (mean absolute difference on [-1, 1]), `psnr` (mean of the images' decibels, clamped to the range
     of images, peak 2), `quantizer` (its loss), `perceptual` (if there is a network), `usage` (fraction of the entries
-    that occur), `perplexity` and `dead_codes`.
+    that occur), `perplexity` and `dead_codes`. Of label maps, instead of the first two: `bce` or `cross_entropy`, and
+    `pixel_accuracy` (share of pixels whose most likely class is the right one).
 
     Args:
         codebook_size: K.
         perceptual: the perceptual network, or None.
         device: where the images are.
+        pixel: the config's pixel distance, which tells images from label maps.
     """
 
-    def __init__(self, codebook_size: int, perceptual: nn.Module | None, device: torch.device) -> None:
+    def __init__(
+        self, codebook_size: int, perceptual: nn.Module | None, device: torch.device, pixel: PixelKind = "l1"
+    ) -> None:
         self._perceptual = perceptual
+        self._pixel = pixel
         self._histogram = torch.zeros(codebook_size, dtype=torch.int64, device=device)
         self._sums: dict[str, Tensor] = {}
         self._num_images = 0
@@ -38,17 +46,21 @@ class ReconstructionTotals:
     def add(self, images: Float[Tensor, "B C H W"], output: TokenizerOutput) -> None:
         """Count a batch."""
         reconstruction = output.reconstruction.float()
-        values = {
-            "l1": (images - reconstruction).abs().mean(dim=(1, 2, 3)),
-            "psnr": _psnr(images, reconstruction.clamp(-1, 1)),
-            "quantizer": output.loss.expand(len(images)),
-        }
+        values = self._differences(images, reconstruction) | {"quantizer": output.loss.expand(len(images))}
         if self._perceptual is not None:
             values["perceptual"] = self._perceptual(images, reconstruction)
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value[0])) + value.sum()
         self._histogram += code_histogram(output.indices, len(self._histogram))
         self._num_images += len(images)
+
+    def _differences(self, images: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> _PerImage:
+        if self._pixel in ("l1", "l2"):
+            l1 = (images - reconstruction).abs().mean(dim=(1, 2, 3))
+            return {"l1": l1, "psnr": _psnr(images, reconstruction.clamp(-1, 1))}
+        right = images.argmax(dim=1) == reconstruction.argmax(dim=1)
+        entropy = pixel_loss(self._pixel, reconstruction, images)
+        return {self._pixel: entropy.expand(len(images)), "pixel_accuracy": right.float().mean(dim=(1, 2))}
 
     def metrics(self) -> dict[str, float]:
         """The means.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from vqgan_core.config import RandomOrderConfig, TrainingConfig
+from vqgan_core.config import GumbelQuantizerConfig, RandomOrderConfig, TrainingConfig
 
 
 def warmup_cosine(step: int, *, warmup_steps: int, decay_steps: int, start: float, peak: float, final: float) -> float:
@@ -30,6 +30,18 @@ def warmup_cosine(step: int, *, warmup_steps: int, decay_steps: int, start: floa
         return final
     progress = (step - warmup_steps) / (decay_steps - warmup_steps)
     return final + 0.5 * (peak - final) * (1.0 + math.cos(math.pi * progress))
+
+
+def gumbel_temperature(config: GumbelQuantizerConfig, step: int) -> float:
+    """τ of a Gumbel quantizer at a step, from 0."""
+    return warmup_cosine(
+        step,
+        warmup_steps=config.temperature_warmup_steps,
+        decay_steps=config.temperature_decay_steps,
+        start=config.temperature_start,
+        peak=config.temperature_peak,
+        final=config.temperature_final,
+    )
 
 
 def wsd(step: int, *, warmup_steps: int, num_steps: int, decay_fraction: float, final: float) -> float:

@@ -8,13 +8,15 @@ Source: arXiv 2012.09841 eq. 4 to 7. Departures from the original:
   computed from, where the original decodes the batch again after the autoencoder's update.
 - Both gradients are there before either optimiser moves, so a NaN in one leaves both alone.
 - The discriminator's training may start before its influence (`discriminator_start_step`).
-- Gradient clipping, warm-up and cosine, bf16, dead-code restart and EMA of the weights: the original has none of them.
+- Gradient clipping, warm-up and cosine, bf16, dead-code restart, EMA of the weights, LeCam regularisation and latent
+  perturbation: the original has none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import safetensors.torch
@@ -24,22 +26,25 @@ from torch import Tensor
 
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
-from vqgan_core.quantizers import DeadCodeRestart, RestartHook, follow_codebook, forget_moments
+from vqgan_core.quantizers import GumbelQuantizer, build_restart, restart_hooks
 from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
 from vqgan_core.training import streams
 from vqgan_core.training.ema import WeightsEma
+from vqgan_core.training.images import check_batch, images_of
 from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
+from vqgan_core.training.perturbation import build_perturbation
 from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
+from vqgan_core.training.schedule import gumbel_temperature
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
 
 
 class TokenizerStep:
-    """Trains a tokenizer on batches of `images` `B C H W` in [-1, 1].
+    """Trains a tokenizer on batches of `images` `B C H W` in [-1, 1], or of `label_maps` `B H W` of small integers.
 
     Building one sets the process' threads, TF32 and determinism policy (`precision.prepare`).
 
@@ -67,9 +72,9 @@ class TokenizerStep:
         self._autoencoder = Optimized(self.tokenizer, training)
         self._discriminator = _discriminator(self.loss, config)
         self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
-        after_steps = config.quantizer.restart_dead_codes_after_steps
-        self._restart = None if after_steps is None else DeadCodeRestart(self.tokenizer.quantizer, after_steps)
+        self._restart = build_restart(self.tokenizer.quantizer)
         self._restart_draws = streams.stream(training.seed, "dead-code restart")
+        self._perturbation = build_perturbation(config, self.tokenizer.quantizer)
 
     def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
         """One update of the autoencoder and, once it has started, one of the discriminator.
@@ -79,11 +84,15 @@ class TokenizerStep:
             ValueError: the batch does not divide into pieces, or is none of this tokenizer's.
         """
         discriminator = self._discriminator if self.loss.trains_discriminator(step) else None
+        check_batch(batch, self.config)
         self._autoencoder.zero_grad()
         if discriminator is not None:
             discriminator.zero_grad()
+        settings = self._begin(step)
         num_pieces = self.config.training.accumulate_batches
-        passes = [self._backward(piece["images"], step) for piece in pieces(batch, num_pieces, self.device)]
+        passes = [
+            self._backward(images_of(piece, self.config), step) for piece in pieces(batch, num_pieces, self.device)
+        ]
         metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
         metrics["gradient_norm"] = self._autoencoder.gradient_norm()
         if discriminator is not None:
@@ -92,20 +101,24 @@ class TokenizerStep:
         rate = self._autoencoder.update(step, metrics["gradient_norm"])
         if discriminator is not None:
             discriminator.update(step, metrics["discriminator_gradient_norm"])
+        self.loss.end_step(metrics)
         metrics |= self._follow_up([latents for _, latents, _ in passes], [indices for _, _, indices in passes])
-        return {**metrics, "learning_rate": rate}
+        return {**metrics, **settings, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Reconstruction and codebook metrics of the weights that would be published (see `ReconstructionTotals`)."""
-        totals = ReconstructionTotals(self.tokenizer.codebook_size, self.loss.perceptual, self.device)
+        totals = ReconstructionTotals(
+            self.tokenizer.codebook_size, self.loss.perceptual, self.device, self.config.loss.pixel
+        )
         self.tokenizer.eval()
         with self._published_weights():
             for batch in batches:
-                (whole,) = pieces(batch, 1, self.device)
+                check_batch(batch, self.config)
+                images = images_of(pieces(batch, 1, self.device)[0], self.config)
                 with autocast(self.device, self.config.training.precision):
-                    output = self.tokenizer(whole["images"])
-                totals.add(whole["images"], output)
+                    output = self.tokenizer(images)
+                totals.add(images, output)
         self.tokenizer.train()
         return totals.metrics()
 
@@ -129,6 +142,16 @@ class TokenizerStep:
             files[DISCRIMINATOR_FILE] = safetensors.torch.save(weights)
         return files
 
+    def _begin(self, step: int) -> dict[str, float]:
+        """Set what a schedule says for a step; returns it for the log."""
+        settings = {}
+        quantizer = self.tokenizer.quantizer
+        if isinstance(quantizer, GumbelQuantizer):
+            settings["temperature"] = quantizer.temperature = gumbel_temperature(quantizer.config, step)
+        if self._perturbation is not None:
+            settings["perturbation"] = self._perturbation.probability(step)
+        return settings
+
     def _backward(
         self, images: Float[Tensor, "B C H W"], step: int
     ) -> tuple[dict[str, Tensor], Float[Tensor, "B D h w"], Int[Tensor, "B h w"]]:
@@ -136,7 +159,8 @@ class TokenizerStep:
         num_pieces = self.config.training.accumulate_batches
         precision = self.config.training.precision
         with autocast(self.device, precision):
-            output: TokenizerOutput = self.tokenizer(images)
+            perturb = None if self._perturbation is None else partial(self._perturbation.perturb, step=step)
+            output: TokenizerOutput = self.tokenizer(images, perturb)
             loss, logs = self.loss.autoencoder_loss(images, output, self.tokenizer.last_layer, step)
         torch.autograd.backward(loss / num_pieces)
         if self.loss.trains_discriminator(step):
@@ -148,25 +172,24 @@ class TokenizerStep:
 
     @torch.no_grad()
     def _follow_up(self, latents: Sequence[Tensor], indices: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What follows an optimiser step: restart of dead codes, moving average, usage of the codebook."""
+        """What follows an optimiser step: codebook averages, restart of dead codes, EMA of the weights, usage."""
         chosen = torch.zeros(self.tokenizer.codebook_size, device=self.device)
         for piece in indices:
             chosen[piece.flatten()] = 1.0
         metrics = {"usage": chosen.mean()}
+        quantizer = self.tokenizer.quantizer
+        targets = [quantizer.targets(*piece) for piece in zip(latents, indices, strict=True)]
+        quantizer.end_step(targets, indices)
         if self._restart is not None:
             for piece in indices:
                 self._restart.observe(piece)
-            metrics["restarted_codes"] = self._restart.step(
-                torch.cat(list(latents)), self._restart_draws, self._hooks()
-            )
+            moving = self._restart.quantizer
+            average = None if self._ema is None else self._ema.shadow(moving.codebook)
+            hooks = restart_hooks(moving, self._autoencoder.optimizer, average)
+            metrics["restarted_codes"] = self._restart.step(torch.cat(targets), self._restart_draws, hooks)
         if self._ema is not None:
             self._ema.update()
         return metrics
-
-    def _hooks(self) -> list[RestartHook]:
-        codebook = self.tokenizer.quantizer.codebook
-        hooks = [forget_moments(self._autoencoder.optimizer, codebook)]
-        return hooks if self._ema is None else [*hooks, follow_codebook(self._ema.shadow(codebook))]
 
     def _published_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self._ema is None else self._ema.applied()
@@ -177,6 +200,8 @@ class TokenizerStep:
             "discriminator": self._discriminator,
             "ema": self._ema,
             "restart": self._restart,
+            "lecam": self.loss.lecam,
+            "perturbation": self._perturbation,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

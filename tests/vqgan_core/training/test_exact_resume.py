@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.vqgan_core.training.quantizer_kinds import KINDS
 from tests.vqgan_core.training.steps import SPEC, endless, images_of, prior_config, tokenizer_config, tokens_of
 from vqgan_core.training import (
     Checkpoints,
@@ -34,6 +35,19 @@ TOKENIZER_VARIANTS: dict[str, dict[str, Any]] = {
     "everything in bf16": {**EVERYTHING, "training__precision": "bf16"},
     "actnorm": {"loss__adversarial__norm": "actnorm", "autoencoder__dropout": 0.1},
     "vq-vae": {"loss__adversarial": "none", "quantizer__l2_normalize": True},
+    "regularised in bf16": {
+        "loss__adversarial__norm": "spectral",
+        "loss__adversarial__lecam_weight": 0.1,
+        "perturbation__image_fraction": 0.5,
+        "training__accumulate_batches": 2,
+        "training__precision": "bf16",
+    },
+}
+#: The other quantizers, with everything around them that moves.
+QUANTIZER_VARIANTS: dict[str, dict[str, Any]] = {
+    kind: {"training__accumulate_batches": 2, "training__ema_decay": 0.5, **overrides}
+    for kind, overrides in KINDS.items()
+    if kind not in ("vector", "l2")
 }
 PRIOR_VARIANTS: dict[str, dict[str, Any]] = {
     "class": {},
@@ -65,7 +79,7 @@ def killed_at(kill_step: int, data: Any) -> Any:
 
 
 def run_tokenizer(variant: str, checkpoints: Checkpoints, kill_step: int = -1) -> dict[str, bytes]:
-    config = tokenizer_config(**TOKENIZER_VARIANTS[variant])
+    config = tokenizer_config(**(TOKENIZER_VARIANTS | QUANTIZER_VARIANTS)[variant])
     return _run(TokenizerStep(config), config, images_of, checkpoints, kill_step)
 
 
@@ -105,6 +119,12 @@ def test_a_killed_run_ends_with_the_same_bytes(run: Any, variant: str, kill_step
     torch.manual_seed(kill_step)  # another process starts with other global random numbers
     torch.rand(3)
     assert run(variant, checkpoints) == straight(run, variant)
+
+
+@pytest.mark.parametrize("kill_step", [1, 3, 4])
+@pytest.mark.parametrize("variant", QUANTIZER_VARIANTS)
+def test_a_killed_run_of_any_quantizer_ends_with_the_same_bytes(variant: str, kill_step: int, tmp_path: Path) -> None:
+    test_a_killed_run_ends_with_the_same_bytes(run_tokenizer, variant, kill_step, tmp_path)
 
 
 def test_the_files_that_are_published() -> None:

@@ -117,6 +117,21 @@ def test_resume_restores_the_discriminators_optimiser() -> None:
     assert not same(weights(step.loss.discriminator), weights(forgetful.loss.discriminator))
 
 
+def test_lecam_follows_once_a_step_and_is_resumed() -> None:
+    """SEED-Voken does not save its averages."""
+    overrides = {"loss__adversarial__lecam_weight": 0.1, "loss__adversarial__lecam_decay": 0.5}
+    step = step_of(**overrides, training__accumulate_batches=2)
+    assert step.loss.lecam is not None
+    assert "lecam" not in step.train_step(images_of(0), 0)
+    metrics = step.train_step(images_of(1), 1)
+    assert float(metrics["lecam"]) > 0
+    assert float(step.loss.lecam.real) == pytest.approx(0.5 * float(metrics["logits_real"]))
+    resumed = step_of(**overrides, training__accumulate_batches=2)
+    resumed.load_state_dict(copied(step.state_dict()))
+    assert resumed.loss.lecam is not None
+    assert float(resumed.loss.lecam.real) == float(step.loss.lecam.real) != 0
+
+
 def test_a_nan_in_the_batch_moves_nothing() -> None:
     step = step_of()
     step.train_step(images_of(2), 2)

@@ -1,0 +1,1 @@
+"""Tests of vqgan_core.config."""

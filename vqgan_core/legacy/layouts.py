@@ -1,0 +1,190 @@
+"""The same autoencoder under other names: state dicts of taming-transformers, LlamaGen and diffusers.
+
+All three descend from one network, so a layout is a renaming: where a level's blocks are, what their parts are called,
+and whether the decoder counts its levels from the coarsest. diffusers also keeps the 1×1 convolutions of attention as
+matrices. Names go from ours to theirs and an import looks up each of ours, so that what it reports as missing or left
+over is all there is.
+
+`taming_tokenizer` reads checkpoints of training, with losses; this file reads and writes the networks alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqgan_core.config import TokenizerConfig
+from vqgan_core.tokenizer import Tokenizer
+
+__all__ = ["DIFFUSERS", "LLAMAGEN", "TAMING", "ImportReport", "Layout", "export_state", "import_state"]
+
+_PARTS = {"shortcut": "nin_shortcut", "query": "q", "key": "k", "value": "v", "project": "proj_out"}
+_QUANTIZER = {
+    "vector": {"codebook": "embedding.weight"},
+    "gumbel": {"codebook": "embed.weight", "project.weight": "proj.weight", "project.bias": "proj.bias"},
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one project calls the parts of the network."""
+
+    name: str
+    """Of the project, for messages."""
+    levels: Mapping[str, str]
+    """Of encoder and decoder: a level, by number."""
+    block: str
+    """A residual block inside a level, by number."""
+    attention: str
+    """An attention block inside a level, by number."""
+    resample: Mapping[str, str]
+    """`downsample` and `upsample` inside a level."""
+    middle: Mapping[str, str]
+    """`block0`, `attention0` and `block1` between encoder levels and latents."""
+    parts: Mapping[str, str]
+    """Parts of blocks, and layers outside of blocks, that have another name."""
+    quantizers: tuple[str, ...] = ("vector",)
+    """Kinds of quantizers that the project has."""
+    decoder_from_coarsest: bool = False
+    """Whether level 0 of the decoder is the coarsest."""
+    attention_matrices: bool = False
+    """Whether attention has matrices where we have 1×1 convolutions."""
+
+
+TAMING = Layout(
+    name="taming-transformers",
+    levels={"encoder": "down.{}", "decoder": "up.{}"},
+    block="block.{}",
+    attention="attn.{}",
+    resample={"downsample": "downsample", "upsample": "upsample"},
+    middle={"block0": "mid.block_1", "attention0": "mid.attn_1", "block1": "mid.block_2"},
+    parts=_PARTS,
+    quantizers=("vector", "gumbel"),
+)
+LLAMAGEN = Layout(
+    name="LlamaGen",
+    levels={"encoder": "conv_blocks.{}", "decoder": "conv_blocks.{}"},
+    block="res.{}",
+    attention="attn.{}",
+    resample={"downsample": "downsample", "upsample": "upsample"},
+    middle={"block0": "mid.0", "attention0": "mid.1", "block1": "mid.2"},
+    parts=_PARTS,
+    decoder_from_coarsest=True,
+)
+DIFFUSERS = Layout(
+    name="diffusers",
+    levels={"encoder": "down_blocks.{}", "decoder": "up_blocks.{}"},
+    block="resnets.{}",
+    attention="attentions.{}",
+    resample={"downsample": "downsamplers.0", "upsample": "upsamplers.0"},
+    middle={
+        "block0": "mid_block.resnets.0",
+        "attention0": "mid_block.attentions.0",
+        "block1": "mid_block.resnets.1",
+    },
+    parts={
+        "shortcut": "conv_shortcut",
+        "norm": "group_norm",
+        "query": "to_q",
+        "key": "to_k",
+        "value": "to_v",
+        "project": "to_out.0",
+        "norm_out": "conv_norm_out",
+    },
+    decoder_from_coarsest=True,
+    attention_matrices=True,
+)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of a state dict."""
+
+    state: dict[str, Tensor]
+    """For `Tokenizer(config).load_state_dict`."""
+    used: tuple[str, ...]
+    """Their keys that found a place."""
+    missing: tuple[str, ...]
+    """Their keys that we looked for and that are not there, or have another shape."""
+    left_over: tuple[str, ...]
+    """Their keys that mean nothing to us."""
+
+
+def export_state(tokenizer: Tokenizer, layout: Layout) -> dict[str, Tensor]:
+    """A tokenizer's tensors under another project's names; they share memory where their shapes allow it.
+
+    Raises:
+        ValueError: the project has no such quantizer.
+    """
+    names = _their_names(tokenizer.config, tokenizer.state_dict(), layout)
+    return {names[name]: _exported(name, tensor, layout) for name, tensor in tokenizer.state_dict().items()}
+
+
+def import_state(state: Mapping[str, Tensor], config: TokenizerConfig, layout: Layout) -> ImportReport:
+    """Find our tensors in another project's state dict.
+
+    Args:
+        state: their keys and tensors; the meta device will do.
+        config: ours, of the model that it should be.
+        layout: of the project.
+
+    Raises:
+        ValueError: the project has no such quantizer.
+    """
+    with torch.device("meta"):
+        expected = Tokenizer(config).state_dict()
+    names = _their_names(config, expected, layout)
+    found = {
+        name: state[key].view(expected[name].shape)
+        for name, key in names.items()
+        if key in state and state[key].shape == _exported(name, expected[name], layout).shape
+    }
+    used = tuple(names[name] for name in found)
+    missing = tuple(key for name, key in names.items() if name not in found)
+    return ImportReport(found, used, missing, tuple(key for key in state if key not in used))
+
+
+def _their_names(config: TokenizerConfig, ours: Mapping[str, Tensor], layout: Layout) -> dict[str, str]:
+    kind = config.quantizer.kind
+    if kind not in layout.quantizers:
+        raise ValueError(
+            f"{layout.name} has no quantizer {kind}, only {', '.join(layout.quantizers)}: a tokenizer with that stays "
+            "here"
+        )
+    coarsest = len(config.autoencoder.channel_multipliers) - 1
+    return {name: _their_name(name, kind, coarsest, layout) for name in ours}
+
+
+def _their_name(name: str, quantizer: str, coarsest: int, layout: Layout) -> str:
+    side, _, rest = name.partition(".")
+    if side == "quantizer":
+        return f"quantize.{_QUANTIZER[quantizer][rest]}"
+    if side not in layout.levels:
+        return name  # quant_conv, post_quant_conv
+    *path, leaf = rest.split(".")
+    head = path.pop(0)
+    if head == "middle":
+        parts = [layout.middle[path.pop(0)]]
+    elif match := re.fullmatch(r"(level|downsample|upsample)(\d+)", head):
+        reverse = side == "decoder" and layout.decoder_from_coarsest
+        number = coarsest - int(match[2]) if reverse else int(match[2])
+        inside = _in_level(path.pop(0), layout) if match[1] == "level" else layout.resample[match[1]]
+        parts = [layout.levels[side].format(number), inside]
+    else:
+        parts = [layout.parts.get(head, head)]
+    return ".".join([side, *parts, *(layout.parts.get(part, part) for part in path), leaf])
+
+
+def _in_level(block: str, layout: Layout) -> str:
+    match = re.fullmatch(r"(block|attention)(\d+)", block)
+    assert match is not None, f"{block} is nothing that a level has"
+    return (layout.block if match[1] == "block" else layout.attention).format(match[2])
+
+
+def _exported(name: str, tensor: Tensor, layout: Layout) -> Tensor:
+    is_matrix = layout.attention_matrices and ".attention" in name and tensor.ndim == 4
+    return tensor.flatten(1) if is_matrix else tensor
