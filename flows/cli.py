@@ -119,11 +119,11 @@ _ARGUMENT_HELP = {
 
 
 def _add_config_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_text: str, function: str
+    commands: argparse._SubParsersAction[_Parser], name: str, help_text: str, function: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=help_text, description=help_text.capitalize())
     command.add_argument("config", metavar="CONFIG", help="preset name or YAML file")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the config")
+    command.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="dotted overrides of the config")
     _add_common(command, f"run:{function}")
     return command
 
