@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,9 +70,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line; the usage is a --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="tessera",
         description="Images → corpus → tokenizer → tokens → prior → samples. Every stage is cached and resumable.",
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
@@ -110,11 +119,11 @@ _ARGUMENT_HELP = {
 
 
 def _add_config_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_text: str, function: str
+    commands: argparse._SubParsersAction[_Parser], name: str, help_text: str, function: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=help_text, description=help_text.capitalize())
     command.add_argument("config", metavar="CONFIG", help="preset name or YAML file")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the config")
+    command.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="dotted overrides of the config")
     _add_common(command, f"run:{function}")
     return command
 

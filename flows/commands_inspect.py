@@ -23,8 +23,11 @@ def ls(options: argparse.Namespace) -> int:
         raise ConfigError(f"there is no kind {options.kind!r}: choose one of {', '.join(KINDS)}")
     store = _store(options)
     manifests = store.artifacts(options.kind)
+    if not manifests:
+        _say_empty(store)
     if options.json:
         print_json([_entry(store, manifest) for manifest in manifests])
+    if options.json or not manifests:
         return 0
     table = plain_table("kind", "fingerprint", "created", "files", "size", "")
     for manifest in manifests:
@@ -61,6 +64,8 @@ def verify(options: argparse.Namespace) -> int:
     """`tessera verify [FINGERPRINT]`: re-hash one artifact or all; status 1 if anything differs."""
     store = _store(options)
     chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
+    if not chosen:
+        _say_empty(store)
     found = {manifest.fingerprint: store.verify(manifest) for manifest in chosen}
     if options.json:
         print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
@@ -75,7 +80,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def gc(options: argparse.Namespace) -> int:
     """`tessera gc`: what no artifact needs; deletes it only with --delete."""
-    garbage = _store(options).gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
+    store = _store(options)
+    garbage = store.gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
     if options.json:
         print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
         return 0
@@ -83,8 +89,13 @@ def gc(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{_size(item.bytes):>10}  {item.path}  ({item.reason})\n")
     total = _size(sum(item.bytes for item in garbage))
     verb = "deleted" if options.delete else "would delete (say --delete to do it)"
-    sys.stdout.write(f"{verb}: {len(garbage)} files, {total}\n")
+    sys.stdout.write(f"{verb}: {len(garbage)} files, {total} in {store.url}\n")
     return 0
+
+
+def _say_empty(store: Store) -> None:
+    """On stderr, so that a mistyped store is noticed and the output stays what was asked for."""
+    sys.stderr.write(f"nothing is published in {store.url}: --store or TESSERA_STORE names another store\n")
 
 
 def _store(options: argparse.Namespace) -> Store:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from flows.local_server import QUIET, running_server
+from tests.flows.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,3 +74,10 @@ def harness() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line, in this process; where the store is, only its arguments say."""
+    monkeypatch.delenv("TESSERA_STORE", raising=False)
+    return CommandLine(capsys)

@@ -1,0 +1,205 @@
+"""Each flow as a person or a worker calls it: states, results, what is computed and what is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.results import ResultRecord
+
+from datasets.config import StoreConfig
+from datasets.store import ArtifactRef, Store, StoreNotWritable, StoreUnavailable
+from flows.encode import encode
+from flows.end_to_end import end_to_end
+from flows.evaluate import evaluate
+from flows.run import Ledger, current_ledger
+from flows.sample import sample
+from flows.shard import shard
+from flows.train_prior import train_prior
+from flows.train_tokenizer import train_tokenizer
+from tasks import orchestrate
+from tasks.pipeline import STEPS, NotPublished, Pipeline
+from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
+
+FLOWS = {
+    "shard": shard, "train_tokenizer": train_tokenizer, "encode": encode, "train_prior": train_prior,
+    "sample": sample, "evaluate": evaluate,
+}  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("harness")
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """What a command line would see: outcomes and progress."""
+    ledger = Ledger(Recorder())
+    token = current_ledger.set(ledger)
+    yield ledger
+    current_ledger.reset(token)
+
+
+def _states(ledger: Ledger) -> list[str]:
+    states = [outcome[1] for outcome in ledger.outcomes]
+    ledger.outcomes.clear()
+    return states
+
+
+def _worked(ledger: Ledger) -> set[str]:
+    """What was worked on. To know what a source holds is no work: it is how a change is noticed."""
+    assert isinstance(ledger.reporter, Recorder)
+    return {label for label, _ in ledger.reporter.updates} - {"list source"}
+
+
+@pytest.fixture(scope="module")
+def ran(harness: str, published: Published, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Published, Any]:
+    """The pipeline, run once as a flow in an empty store: its preset, what it published, its final state."""
+    place = tmp_path_factory.mktemp("flow")
+    preset = write_preset(place / "tiny.yaml", place / "store", published.source)
+    state = end_to_end(preset=str(preset), return_state=True)
+    return preset, published.copy(place / "unused", store__url=str(place / "store")), state
+
+
+@pytest.mark.slow
+def test_the_pipeline_is_completed(ran: tuple[Path, Published, Any], published: Published) -> None:
+    _, copy, state = ran
+    assert state.name == "Completed"
+    store = Store.open(copy.config.store)
+    assert contents(store) == contents(Store.open(published.config.store))
+    assert state.result() == store.get(ArtifactRef(**state.result())).ref.model_dump(mode="json")
+    assert state.result()["kind"] == "evaluation"
+
+
+def test_every_stage_is_a_task_of_the_run(ran: tuple[Path, Published, Any]) -> None:
+    run_id = ran[2].state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+        run = client.read_flow_run(run_id)
+    tasks.sort(key=lambda task: task.start_time)
+    assert [task.name.split(" · ")[0] for task in tasks] == [
+        "shard", "train tokenizer", "encode", "train prior", "sample", "evaluate",
+    ]  # fmt: skip
+    assert {task.state_name for task in tasks} == {"Completed"}
+    assert run.name.startswith("end to end · ")
+    assert run.state_name == "Completed"
+
+
+def test_the_result_is_json(ran: tuple[Path, Published, Any]) -> None:
+    record = ran[2].data
+    assert isinstance(record, ResultRecord)
+    assert record.metadata.serializer.type == "json"
+    assert set(json.loads(json.dumps(record.result))) == {"kind", "fingerprint", "digest", "uri"}
+
+
+def test_a_second_run_computes_nothing(ran: tuple[Path, Published, Any], ledger: Ledger) -> None:
+    preset, copy, state = ran
+    before = {path: path.stat().st_mtime_ns for kind in KINDS for path in Path(copy.config.store.url, kind).rglob("*")}
+    assert end_to_end(preset=str(preset)) == state.result()
+    assert _states(ledger) == ["Cached"] * 6
+    assert _worked(ledger) == set()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_only_what_depends_on_a_change_runs_again(ran: tuple[Path, Published, Any], ledger: Ledger) -> None:
+    preset = ran[0]
+    end_to_end(preset=str(preset), num_per_class=1, overrides={"sample.temperature": 0.5})
+    assert _states(ledger) == ["Cached"] * 4 + ["Completed"] * 2
+    assert _worked(ledger) == {"sample", "evaluate", "classifier"}
+
+
+def test_a_lost_artifact_is_made_again_and_not_served(ran: tuple[Path, Published, Any], ledger: Ledger) -> None:
+    preset, copy, state = ran
+    store = Store.open(copy.config.store)
+    prior = Pipeline(copy.config).artifact("prior")
+    Path(store.storage.url(prior.manifest.folder), "model.safetensors").unlink()
+    assert end_to_end(preset=str(preset)) == state.result()
+    # It comes out with the same digest, so what was made from it is still good.
+    assert _states(ledger) == ["Cached"] * 3 + ["Completed"] + ["Cached"] * 2
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_alone(published: Published, tmp_path: Path, ledger: Ledger, stage: str) -> None:
+    """From a store that has its inputs, by the config and by fingerprints."""
+    kind = STEPS[stage].stage.kind
+    copy = published.without(kind, tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    given = {name: published.artifacts[name].manifest.fingerprint[:16] for name in STEPS[stage].reads}
+    first = FLOWS[stage](preset=str(preset))
+    second = FLOWS[stage](preset=str(preset), **given)
+    assert first == second == {**published.artifacts[kind].ref.model_dump(mode="json"), "uri": first["uri"]}
+    assert _states(ledger) == ["Completed", "Cached"]
+    json.dumps(first)
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_before_its_inputs(published: Published, tmp_path: Path, stage: str) -> None:
+    preset = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", published.source)
+    with pytest.raises(NotPublished, match="run `tessera shard` with the same config first") as caught:
+        FLOWS[stage](preset=str(preset))
+    assert "\n" not in str(caught.value)
+
+
+# ---- what is tried again
+
+
+class Flaky:
+    """A stage that fails some times before it succeeds."""
+
+    def __init__(self, published: Published, root: Path, failures: list[Exception]) -> None:
+        self.config = StoreConfig(url=str(root))
+        self.tries = 0
+        self._failures = failures
+        request = Pipeline(published.config).request("shard")
+        self._build = request.build
+        self.request = dataclasses.replace(request, build=self.build)
+
+    def build(self, work: Any) -> Any:
+        self.tries += 1
+        if self._failures:
+            raise self._failures.pop(0)
+        return self._build(work)
+
+
+@pytest.fixture
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orchestrate, "publish", orchestrate.publish.with_options(retry_delay_seconds=0))
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_an_outage_is_tried_again(published: Published, tmp_path: Path) -> None:
+    stage = Flaky(published, tmp_path / "store", [StoreUnavailable("gone"), StoreUnavailable("still gone")])
+    outcome = _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+    assert (outcome[1], stage.tries) == ("Completed", 3)
+    assert outcome[2].digest == published.artifacts["corpus"].manifest.digest
+
+
+@pytest.mark.usefixtures("no_delay")
+@pytest.mark.parametrize("error", [ValueError("wrong"), StoreNotWritable("read-only"), KeyError("bug")])
+def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception) -> None:
+    stage = Flaky(published, tmp_path / "store", [error])
+    with pytest.raises(type(error), match=error.args[0]):
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+    assert stage.tries == 1
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_an_outage_that_lasts_fails(published: Published, tmp_path: Path) -> None:
+    stage = Flaky(published, tmp_path / "store", [StoreUnavailable(f"gone {i}") for i in range(9)])
+    with pytest.raises(StoreUnavailable, match="gone 3"):
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+    assert stage.tries == 1 + 3
+
+
+def _in_a_flow(function: Callable[[], Any]) -> Any:
+    @flow
+    def around() -> Any:
+        return function()
+
+    return around()
