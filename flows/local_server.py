@@ -1,7 +1,8 @@
 """A Prefect server for one command, where none is configured.
 
 Prefect would start one by itself, but that one outlives a killed command and gives up after 20 seconds, which a first
-start with its database migrations can need. This one dies with its parent (PR_SET_PDEATHSIG) and is waited for.
+start with its database migrations can need. This one dies with its parent (PR_SET_PDEATHSIG) and is waited for. It has
+a session of its own, because a terminal sends Ctrl-C to all of the command's: the command could not tell it the end.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def running_server(home: Path, *, schedules: bool = False) -> Iterator[str]:
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui",
              *services, "--log-level", "ERROR"],
             env={**QUIET, **os.environ, "PREFECT_HOME": str(home)}, stdout=log, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
+            stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
         )  # fmt: skip
     try:
         with Console(stderr=True).status("starting a Prefect server for this command"):
