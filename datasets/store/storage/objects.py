@@ -59,7 +59,7 @@ class ObjectBackend:
             options |= s3_options(endpoint_url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url, **options)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:  # some file systems connect when they are made
             raise StoreUnavailable(f"cannot open the store {url}: {_one_line(error)}") from error
         self._root: str = root.rstrip("/")
 

@@ -150,6 +150,7 @@ def test_pickling_carries_only_the_place(storage: Storage) -> None:
         ("", "is empty"),
         ("s3://", "names no bucket"),
         ("nosuchscheme://x/y", "cannot open"),
+        ("ftp://127.0.0.1:1/x", "cannot open"),
     ],
 )
 def test_urls_that_name_no_store_are_refused(bad: str, words: str) -> None:
