@@ -1,0 +1,169 @@
+"""What holds for the whole house: whose packages these are, what they import, that presets and configs are sound."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from tasks.config import PRESETS, PipelineConfig, find_preset
+from vqgan_core.config import Config, ConfigError, ExecutionConfig, canonical_json
+from vqgan_core.config.base import LATER
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("flows", "tasks", "datasets", "vqgan_core")
+PRESET_NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _modules() -> Iterator[str]:
+    for room in ROOMS:
+        yield room
+        for info in pkgutil.walk_packages([str(ROOT / room)], prefix=f"{room}."):
+            yield info.name
+
+
+MODULES = list(_modules())
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_packages_are_ours(room: str) -> None:
+    """The name `datasets` also belongs to a package of Hugging Face."""
+    assert Path(importlib.import_module(room).__file__ or "").parent == ROOT / room
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_keeps_its_promises(name: str) -> None:
+    module = importlib.import_module(name)
+    assert (module.__doc__ or "").strip(), f"{name} does not say what it is for"
+    public = getattr(module, "__all__", [])
+    assert [entry for entry in public if not hasattr(module, entry)] == []
+    assert len(set(public)) == len(public)
+
+
+def _without(blocked: str, modules: list[str]) -> subprocess.CompletedProcess[str]:
+    """Import modules in a fresh process in which some others do not exist."""
+    program = f"""
+import importlib, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}.split():
+            raise ModuleNotFoundError(f"{{name}} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+for name in {modules!r}:
+    importlib.import_module(name)
+print(len(sys.modules))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "blocked"),
+    [
+        ("vqgan_core", "prefect flows tasks datasets pyarrow s3fs"),
+        ("datasets", "prefect flows tasks lpips"),
+    ],
+)
+def test_a_room_stands_without_those_above_it(room: str, blocked: str) -> None:
+    done = _without(blocked, [name for name in MODULES if name.split(".")[0] == room])
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_block_blocks() -> None:
+    done = _without("prefect", ["flows.end_to_end"])
+    assert done.returncode == 1
+    assert "prefect is blocked" in done.stderr
+
+
+# ---- configs
+
+
+def _configs(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
+    """A config model and all that its fields may hold."""
+    if model not in seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            for found in _models_in(field.annotation):
+                _configs(found, seen)
+    return seen
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+CONFIGS = sorted(_configs(PipelineConfig, set()), key=lambda model: model.__name__)
+
+
+@pytest.mark.parametrize("model", CONFIGS, ids=lambda model: model.__name__)
+def test_every_field_says_what_it_is(model: type[BaseModel]) -> None:
+    assert issubclass(model, Config)
+    assert (model.__doc__ or "").strip()
+    silent = [name for name, field in model.model_fields.items() if not field.description and name != "kind"]
+    assert silent == []
+
+
+def test_the_defaults_are_a_config() -> None:
+    config = PipelineConfig.load()
+    assert PipelineConfig.validated(json.loads(config.model_dump_json()), origin="its dump") == config
+
+
+def test_there_are_presets() -> None:
+    assert {"digits", "folder"} <= set(PRESET_NAMES)
+    assert find_preset("digits") == PRESETS / "digits.yaml"
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_a_preset_says_what_to_expect(name: str) -> None:
+    text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    opening = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert f"run {name}" in opening
+    for pattern in ("command: ", "hardware: ", r"\d (minutes|hours)", "expect: "):
+        assert re.search(pattern, opening), f"{name}.yaml opens without its {pattern}"
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_a_preset_survives_its_manifest(name: str) -> None:
+    """What is written into a manifest is the whole recipe: the same config comes out of it."""
+    config = PipelineConfig.preset(name)
+    assert PipelineConfig.validated(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), origin="") == config
+    for section in ("shard", "tokenizer", "encode", "prior", "sample", "evaluate"):
+        stage = getattr(config, section)
+        recipe = json.loads(canonical_json(stage.recipe()))
+        again = type(stage).validated(recipe, origin="its recipe")
+        assert canonical_json(again.recipe()) == canonical_json(stage.recipe())
+        assert "execution" not in recipe
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_a_preset_with_a_typing_mistake_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"sample\.temprature: there is no such field"):
+        PipelineConfig.preset(name, {"sample.temprature": 1.0})
+
+
+def test_execution_is_no_recipe() -> None:
+    """Where a stage runs, and how fast, is in no fingerprint; everything else is."""
+    stages = [field.annotation for name, field in PipelineConfig.model_fields.items() if name not in {"name", "store"}]
+    for stage in stages:
+        assert isinstance(stage, type)
+        assert issubclass(stage, Config)
+        config = stage()
+        fields = type(config).model_fields
+        later = {name for name, field in fields.items() if LATER in field.metadata}
+        assert set(fields) - set(config.recipe()) - later == {"execution"}
+        assert isinstance(config.execution, ExecutionConfig)
