@@ -81,6 +81,12 @@ def test_a_room_stands_without_those_above_it(room: str, blocked: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_pipeline_needs_no_perceptual_loss_to_start() -> None:
+    """They take over a second of every start; whoever asks for LPIPS pays for it then."""
+    done = _without("lpips torchvision", ["tasks.pipeline"])
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_block_blocks() -> None:
     done = _without("prefect", ["flows.end_to_end"])
     assert done.returncode == 1

@@ -19,11 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import lpips
 import torch
-import torchvision
 from jaxtyping import Float
-from lpips.lpips import ScalingLayer
 from torch import Tensor, nn
 
 from vqgan_core.config import LpipsConfig, NoPerceptualConfig
@@ -99,6 +96,8 @@ def _three_channels(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"
 
 def empty_network(config: LpipsConfig) -> nn.Module:
     """The network of a config on the meta device: its layers and shapes, without weights."""
+    import lpips  # noqa: PLC0415 - takes over a second, with torchvision; most runs never need it
+
     with torch.device("meta"), warnings.catch_warnings():
         # lpips calls torchvision with an argument that is deprecated there; nothing a user can change.
         warnings.simplefilter("ignore", UserWarning)
@@ -107,6 +106,8 @@ def empty_network(config: LpipsConfig) -> nn.Module:
 
 
 def _build_network(config: LpipsConfig) -> nn.Module:
+    from lpips.lpips import ScalingLayer  # noqa: PLC0415 - as above
+
     network = empty_network(config)
     scaling: nn.Module = ScalingLayer()  # fixed numbers of the method, which a state dict may leave out
     network.scaling_layer = scaling
@@ -135,7 +136,9 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
 
 def _imagenet_state(net: str, names: list[str]) -> dict[str, Tensor]:
     """The backbone of torchvision, and the linear layers that come with the lpips package."""
-    models = torchvision.models
+    import lpips  # noqa: PLC0415 - as above
+    from torchvision import models  # noqa: PLC0415
+
     weights = {
         "vgg": models.VGG16_Weights.IMAGENET1K_V1,
         "alex": models.AlexNet_Weights.IMAGENET1K_V1,
