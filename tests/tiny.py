@@ -176,7 +176,7 @@ class Recorder:
         self._stop_after = stop_after
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Bar]:
         """A count that is kept."""
         yield _RecordedBar(self, label)
 

@@ -185,6 +185,7 @@ def test_a_url_that_is_no_store(cli: CommandLine, preset: Path, url: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_full_disk(harness: str, copy: Published, tmp_path: Path) -> None:
     """No file above 20 kB can be written: the tokenizer's first checkpoint is larger, the corpus is there."""
     preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source, tokenizer__training__seed=1)

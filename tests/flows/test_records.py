@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
-from prefect.results import ResultRecord
+from prefect._internal.result_records import ResultRecord
 
 from datasets.config import StoreConfig
 from datasets.store import ArtifactRef, InputRef, Store
@@ -109,7 +109,7 @@ def test_of_a_record_only_the_reference_is_believed(records: StageRecords) -> No
     serializer = {"type": "json", "object_decoder": "subprocess.Popen", "jsonlib": "os"}
     envelope = {"metadata": {"serializer": serializer, "storage_key": "../elsewhere"}, "result": json.dumps(REFERENCE)}
     records.write_path(NAME, json.dumps(envelope).encode())
-    record = ResultRecord.deserialize(records.read_path(NAME))
+    record: ResultRecord[Any] = ResultRecord.deserialize(records.read_path(NAME))
     assert record.result == REFERENCE
     assert record.metadata.serializer.type == "json"
     assert record.metadata.storage_key == NAME

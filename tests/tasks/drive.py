@@ -33,7 +33,7 @@ class Journal:
         os.write(self._file, json.dumps({"time": time.time(), **entry}).encode() + b"\n")
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Bar]:
         """A count that is written down."""
         self.write(event="open", label=label)
         yield _JournalBar(self, label)

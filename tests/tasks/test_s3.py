@@ -19,6 +19,7 @@ def store_url(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_object_storage_gives_the_same_bytes(published: Published, store_url: str, moto_endpoint: str) -> None:
     config = tiny_config(store_url, published.source, store__endpoint_url=moto_endpoint)
     made = build(config)

@@ -21,6 +21,7 @@ LABELS = {"shard", "train tokenizer", "encode", "train prior", "sample", "evalua
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_each_artifact_is_built_once(published: Published, tmp_path: Path, marked: Marked) -> None:
     root = tmp_path / "store"
     config = write_preset(tmp_path / "tiny.yaml", root, published.source)
@@ -39,6 +40,7 @@ def test_each_artifact_is_built_once(published: Published, tmp_path: Path, marke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_waiting_one_takes_over_when_the_other_is_killed(
     published: Published, tmp_path: Path, marked: Marked
 ) -> None:
