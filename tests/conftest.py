@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+from tests.processes import Marked
 
 if TYPE_CHECKING:
     from tests.tiny import Published
@@ -50,6 +53,14 @@ def shared_weights() -> Path:
 def _few_threads() -> None:
     """One thread: tests are small, and two spinning thread pools on a busy machine crawl."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def marked() -> Iterator[Marked]:
+    """Child processes that are gone when the test is, whatever they started."""
+    marked = Marked()
+    yield marked
+    marked.stop_all()
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Prefect reads its settings when it is imported, which the test modules do. Nothing goes to the user's own home.
 _HOME = tempfile.TemporaryDirectory(prefix="tessera-tests-prefect-", ignore_cleanup_errors=True)
-for _name, _value in (*QUIET.items(), ("PREFECT_HOME", _HOME.name)):
-    os.environ.setdefault(_name, _value)
+os.environ |= {**QUIET, "PREFECT_HOME": _HOME.name}
 os.environ.pop("PREFECT_API_URL", None)
 
 

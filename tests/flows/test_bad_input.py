@@ -186,10 +186,9 @@ def test_a_url_that_is_no_store(cli: CommandLine, preset: Path, url: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_full_disk(harness: str, copy: Published, tmp_path: Path) -> None:
+def test_a_full_disk(harness: str, copy: Published, tmp_path: Path, marked: Marked) -> None:
     """No file above 20 kB can be written: the tokenizer's first checkpoint is larger, the corpus is there."""
     preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source, tokenizer__training__seed=1)
-    marked = Marked()
     command = ("-m", "flows.cli", "run", str(preset), "--json")
     environment = {"PREFECT_API_URL": harness}
 

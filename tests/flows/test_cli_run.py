@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from tests.tiny import Published, contents, write_preset
 
 MOST_SECONDS_TO_STOP = 25.0
 _PROGRESS = re.compile(r"^(shard|list source|train tokenizer): \d+")
-
-
-@pytest.fixture
-def marked() -> Iterator[Marked]:
-    marked = Marked()
-    yield marked
-    marked.stop_all()
 
 
 @pytest.mark.slow

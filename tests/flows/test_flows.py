@@ -12,7 +12,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect._internal.result_records import ResultRecord
+from prefect.results import ResultRecord
 
 from datasets.config import StoreConfig
 from datasets.store import ArtifactRef, Store, StoreNotWritable, StoreUnavailable

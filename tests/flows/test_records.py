@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
-from prefect._internal.result_records import ResultRecord
+from prefect.results import ResultRecord
 
 from datasets.config import StoreConfig
 from datasets.store import ArtifactRef, InputRef, Store
