@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ class Marked:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
             **named,
         )
 
@@ -61,3 +63,8 @@ class Marked:
                 os.kill(pid, 9)
             except ProcessLookupError:
                 continue
+
+
+def _heed_interrupts() -> None:
+    """A job that a shell starts in the background inherits a deaf ear for Ctrl-C; what is tested has a good one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
