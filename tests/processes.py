@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,19 +24,29 @@ class Marked:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def start(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, **named: object
+        self, *arguments: str, environment: Mapping[str, str] | None = None, largest_file: int = resource.RLIM_INFINITY
     ) -> subprocess.Popen[str]:
-        """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores."""
+        """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
+
+        Args:
+            arguments: What Python is given.
+            environment: Variables besides those of this process.
+            largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
+        """
+
+        def prepare() -> None:
+            _heed_interrupts()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         given = {"OMP_NUM_THREADS": "1", _NAME: self.mark, **(environment or {})}
-        return subprocess.Popen(  # type: ignore[no-any-return,call-overload]  # named are Popen's own options
+        return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
-            **named,
+            preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
 
     def survivors(self) -> dict[int, str]:

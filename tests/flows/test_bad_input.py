@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,11 +190,7 @@ def test_a_full_disk(harness: str, copy: Published, tmp_path: Path, marked: Mark
     preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source, tokenizer__training__seed=1)
     command = ("-m", "flows.cli", "run", str(preset), "--json")
     environment = {"PREFECT_API_URL": harness}
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    full = marked.start(*command, environment=environment, preexec_fn=small_files)
+    full = marked.start(*command, environment=environment, largest_file=20_000)
     output, errors = full.communicate(timeout=120)
     assert (full.returncode, output) == (1, ""), errors
     assert errors.count("\n") == 1
