@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasets.store import Store
-from flows.cli import READS, STAGES
+from flows.grammar import READS, STAGES
 from tests.flows.command_line import CommandLine
 from tests.flows.conftest import ROOT
 from tests.tiny import KINDS, Published, write_preset

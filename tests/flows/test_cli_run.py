@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasets.store import Store
-from flows.cli import STAGES
+from flows.grammar import STAGES
 from tasks.pipeline import STEPS
 from tests.flows.command_line import CommandLine
 from tests.processes import Marked

@@ -1,0 +1,120 @@
+"""The command line's grammar: which commands there are, their arguments, and which function answers each.
+
+A command is answered by `flows.commands_ROOM:FUNCTION`, named here by text: nothing heavy is imported before a command
+is really given. Each room of commands has one function here that adds its commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import NoReturn
+
+STAGES = {
+    "shard": "turn a source of images into a corpus",
+    "train-tokenizer": "train a tokenizer on a corpus",
+    "encode": "encode a corpus into a token dataset",
+    "train-prior": "train a prior on a token dataset",
+    "sample": "draw images from a prior",
+    "evaluate": "measure everything and write the report",
+}
+READS = {
+    "train-tokenizer": ("corpus",),
+    "encode": ("corpus", "tokenizer"),
+    "train-prior": ("tokens",),
+    "sample": ("prior", "tokenizer"),
+    "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line; the usage is a --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class Commands:
+    """Commands of one level, added one by one."""
+
+    def __init__(self, parent: Parser, title: str = "commands") -> None:
+        self._commands = parent.add_subparsers(title=title, metavar="COMMAND", required=True)
+
+    def add(self, name: str, help_text: str, where: str) -> Parser:
+        """Add a command with the options that all have; `where` is `room:function`, of flows/commands_room.py."""
+        command: Parser = self._commands.add_parser(name, help=help_text, description=_sentence(help_text))
+        command.add_argument(
+            "--store", metavar="URL", help="the artifact store (default: the config's, or TESSERA_STORE)"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument("--debug", action="store_true", help="show tracebacks and Prefect's log")
+        command.set_defaults(command=_lazily(where))
+        return command
+
+    def add_with_config(self, name: str, help_text: str, where: str) -> Parser:
+        """Add a command that reads a config with overrides."""
+        command = self.add(name, help_text, where)
+        command.add_argument("config", metavar="CONFIG", help="preset name or YAML file")
+        command.add_argument(
+            "overrides", nargs="*", default=[], metavar="key=value", help="dotted overrides of the config"
+        )
+        return command
+
+    def group(self, name: str, help_text: str) -> Commands:
+        """Add a word that has commands of its own: `tessera NAME COMMAND`."""
+        return Commands(self._commands.add_parser(name, help=help_text, description=_sentence(help_text)))
+
+
+def parser() -> Parser:
+    """The whole grammar."""
+    top = Parser(
+        prog="tessera",
+        description="Images → corpus → tokenizer → tokens → prior → samples. Every stage is cached and resumable.",
+        epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
+    )
+    commands = Commands(top)
+    for add_room in (_add_run, _add_inspect):
+        add_room(commands)
+    return top
+
+
+def _add_run(commands: Commands) -> None:
+    commands.add_with_config("run", "run the whole pipeline", "run:run")
+    for name, help_text in STAGES.items():
+        stage = commands.add_with_config(name, help_text, "run:run_stage")
+        stage.set_defaults(stage=name.replace("-", "_"))
+        for kind in READS.get(name, ()):
+            stage.add_argument(
+                f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own"
+            )
+    commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+
+
+def _add_inspect(commands: Commands) -> None:
+    listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
+    listing.add_argument(
+        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples or evaluation; all without it"
+    )
+    show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
+    show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")
+    verify = commands.add("verify", "re-hash artifacts", "inspect:verify")
+    verify.add_argument("fingerprint", nargs="?", help="fingerprint or its beginning; all artifacts without it")
+    gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
+    gc.add_argument("--delete", action="store_true", help="really delete")
+    gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _lazily(where: str) -> Callable[[argparse.Namespace], int]:
+    room, _, function = where.partition(":")
+
+    def call(options: argparse.Namespace) -> int:
+        module = importlib.import_module(f"flows.commands_{room}")
+        return int(getattr(module, function)(options) or 0)
+
+    return call
