@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from multiprocessing.connection import wait
@@ -20,7 +20,8 @@ from typing import Any, Self
 import pebble
 
 from datasets.config import ShardExecution
-from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable, canonicalize, describe
+from datasets.ingest.canonical import CanonicalImage, Recipe, canonicalize
+from datasets.ingest.unusable import Unusable, describe
 
 __all__ = ["DecodePool", "default_num_processes"]
 
@@ -49,9 +50,11 @@ class DecodePool:
             self._pool.stop()
         self._pool.join()
 
-    def decode(self, data: bytes, name: str, recipe: Recipe) -> Future[CanonicalImage]:
-        """Start decoding an image; ask `outcome` what became of it."""
-        return self.call(canonicalize, data, name, recipe)
+    def decode(
+        self, data: bytes, name: str, recipe: Recipe, partners: Mapping[str, tuple[str, bytes]] | None = None
+    ) -> Future[CanonicalImage]:
+        """Start decoding an image and its second files; ask `outcome` what became of it."""
+        return self.call(canonicalize, data, name, recipe, partners or {})
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Run any importable function in a child, under the same time limit."""
