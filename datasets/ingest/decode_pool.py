@@ -20,6 +20,7 @@ from typing import Any, Self
 import pebble
 
 from datasets.config import ShardExecution
+from datasets.errors import IngestError
 from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable, canonicalize, describe
 
 __all__ = ["DecodePool", "default_num_processes"]
@@ -32,9 +33,11 @@ class DecodePool:
         """Start nothing yet: children come with the first image."""
         self._timeout_seconds = execution.decode_timeout_seconds
         self.num_processes = execution.num_processes or default_num_processes()
+        self._context = _context()
+        self._tried = False
         # Any: pebble's own methods are not annotated.
         self._pool: Any = pebble.ProcessPool(
-            max_workers=self.num_processes, initializer=_prepare_child, context=_context()
+            max_workers=self.num_processes, initializer=_prepare_child, context=self._context
         )
 
     def __enter__(self) -> Self:
@@ -54,7 +57,14 @@ class DecodePool:
         return self.call(canonicalize, data, name, recipe)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Run any importable function in a child, under the same time limit."""
+        """Run any importable function in a child, under the same time limit.
+
+        Raises:
+            IngestError: no child can start, since the script that runs this runs in every child, too.
+        """
+        if not self._tried:
+            _try_a_child(self._context)
+            self._tried = True
         future: Future[Any] = self._pool.schedule(function, args=arguments, timeout=self._timeout_seconds)
         return future
 
@@ -86,6 +96,26 @@ def _context() -> Any:
         # Not our own modules: the server does not have our sys.path, and `datasets` there may be someone else's.
         context.set_forkserver_preload(["numpy", "PIL.Image", "PIL.ImageCms", "pebble", "pydantic"])
     return context
+
+
+def _try_a_child(context: Any) -> None:
+    """Start one child by itself and look at its end.
+
+    A child imports its parent's script first. One that starts the pipeline there ends, and the pool would start another
+    for ever.
+    """
+    child = context.Process(target=_nothing)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise IngestError(
+            f"images are decoded in child processes, and a child ended with exit code {child.exitcode} before it could "
+            'begin: put what your script calls under `if __name__ == "__main__":`, since each child imports the script'
+        )
+
+
+def _nothing() -> None:
+    """What a child does that is only there to show that it can start."""
 
 
 def _prepare_child() -> None:
