@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from datasets.config import ShardConfig
 from datasets.ingest.canonical import CanonicalImage, Recipe
-from datasets.ingest.decode_pool import DecodePool
+from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
     QUARANTINE_SCHEMA,
@@ -81,7 +81,7 @@ class UnitResult:
 class _Read:
     entry: SourceEntry
     sha256: str
-    decoding: Future[CanonicalImage]
+    decoding: Call
 
 
 @dataclass(frozen=True, slots=True)
