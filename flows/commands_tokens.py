@@ -38,6 +38,7 @@ def show(options: argparse.Namespace) -> int:
         f"  codebook   {report['codebook_size']:,} codes",
         f"  tokenizer  {report['tokenizer']['digest'][:12] or 'unknown'} (digest)",
         f"  views      {', '.join(report['views'])}",
+        f"  columns    {', '.join(report['columns'])}",
         f"  classes    {_classes(report['class_names'])}",
         f"  files      {report['files']}, {report['bytes'] / 1e6:.2f} MB",
     ]

@@ -35,6 +35,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "preprocessing": dict(meta.preprocessing),
         "class_names": list(meta.class_names),
         "views": list(tokens.views),
+        "columns": list(meta.all_columns),
         "files": sum(entry.path.endswith(".parquet") for entry in artifact.manifest.files),
         "bytes": sum(entry.bytes for entry in artifact.manifest.files),
         "splits": {split: _split(tokens, split, counts) for split, counts in histograms.items()},
