@@ -23,7 +23,8 @@ from vqgan_core.prior.orders import inverse, name_of
 from vqgan_core.prior.transformer import GPT
 
 TRANSFORMER = "transformer."
-OTHER_STAGES = ("first_stage_model.", "cond_stage_model.")
+FIRST_STAGE = "first_stage_model."
+OTHER_STAGES = (FIRST_STAGE, "cond_stage_model.")
 PERMUTER = "permuter."
 
 _WHOLE = {
@@ -78,6 +79,11 @@ class TamingGPT:
     report: MappingReport
     order: Int[Tensor, " N"] | None
     """The permuter's forward_shuffle_idx: token i of the sequence is grid cell order[i]; None for raster order."""
+
+
+def is_prior(state: Mapping[str, Tensor]) -> bool:
+    """Whether this is a state dict of a transformer, alone or with its other stages."""
+    return "tok_emb.weight" in state or f"{TRANSFORMER}tok_emb.weight" in state
 
 
 def our_name(key: str) -> str | None:
@@ -146,9 +152,11 @@ def import_prior(
     order = _order_of(state, spec)
     if gpt.vocabulary_size != spec.codebook_size or gpt.max_length < spec.num_tokens:
         raise ValueError(
-            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
-            f"{spec.codebook_size} and needs {spec.num_tokens}"
+            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; these tokens are of a "
+            f"codebook of {spec.codebook_size} and need {spec.num_tokens}, a grid of {spec.height} x {spec.width}"
         )
+    if gpt.num_unmasked:
+        raise ValueError(f"the model reads its first {gpt.num_unmasked} positions at once; priors here have one")
     _check_start(spec.num_classes, sos_token, gpt.vocabulary_size)
     classes = table[: spec.num_classes] if sos_token is None else table[:0]
     null = classes.mean(0, keepdim=True) if sos_token is None else table[sos_token : sos_token + 1]
