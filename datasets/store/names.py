@@ -4,6 +4,7 @@
 <root>/parts/<kind>/<key>/part.json, files …           parts that artifacts share
 <root>/work/<kind>/<fingerprint>/…                     checkpoints and pieces of runs that are not finished
 <root>/claims/<kind>-<fingerprint>/000001.json …       who computes what
+<root>/records/…                                       what Prefect remembers of tasks (tasks.records)
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PART = "part.json"
-RESERVED = frozenset({"parts", "work", "claims"})
+RESERVED = frozenset({"parts", "work", "claims", "records"})
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")
