@@ -84,9 +84,7 @@ class _Units:
     def part_key(self, unit: _Unit, keys: list[str]) -> str:
         """Everything that the rows of these records depend on."""
         shard = self._corpus_artifact.entry(unit.shard).sha256
-        return sha256_json(
-            [STAGE.version, self.meta_of(unit).model_dump(mode="json"), shard, unit.split, unit.view, keys]
-        )
+        return sha256_json([STAGE.version, self.meta_of(unit).recipe(), shard, unit.split, unit.view, keys])
 
     def part(self, unit: _Unit, store: Store) -> Part | None:
         """The unit's part, if it is there."""
