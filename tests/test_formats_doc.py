@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 from datasets.ingest.rows import TOMBSTONE_SCHEMA
+from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 from tests import tiny
 from tests.tiny import Published, Recorder, Stopped
 
