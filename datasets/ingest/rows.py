@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -9,18 +10,23 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datasets.sorting import Row
+
 __all__ = [
+    "ENTRY_SCHEMA",
     "INDEX_SCHEMA",
-    "PLANES_FIELD",
+    "INDEX_SCHEMA_WITH_PLANES",
     "QUARANTINE_SCHEMA",
+    "TOMBSTONE_SCHEMA",
     "PlaneRow",
     "QuarantineRow",
     "RecordRow",
+    "TableNames",
     "from_parquet",
+    "read_schema",
     "read_table",
-    "record_table",
-    "table_of",
     "to_parquet",
+    "unit_of",
 ]
 
 
@@ -53,7 +59,18 @@ class RecordRow:
     source_path: str
     source_sha256: str
     planes: tuple[PlaneRow, ...] = ()
-    """By name; a table has this column where any record has any."""
+    """By name; the last column, which a table has only where a corpus keeps anything beside its images."""
+
+    def to_row(self) -> Row:
+        """The fields in the order of the schema with planes."""
+        plain = (getattr(self, name) for name in self.__slots__[:-1])
+        return (*plain, [asdict(plane) for plane in self.planes])
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> RecordRow:
+        """The record of a row, with or without planes."""
+        named = dict(zip(cls.__slots__, row, strict=False))
+        return cls(**named | {"planes": tuple(PlaneRow(**plane) for plane in named.get("planes", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,15 @@ class QuarantineRow:
     sha256: str | None
     reason: str
     detail: str
+
+    def to_row(self) -> Row:
+        """The fields in the order of the schema."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> QuarantineRow:
+        """What a row says."""
+        return cls(*row)
 
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -85,35 +111,38 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
-PLANES_FIELD = pa.field(
-    "planes",
-    pa.list_(
-        pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
-    ),
+
+_PLANE = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
+INDEX_SCHEMA_WITH_PLANES = INDEX_SCHEMA.append(pa.field("planes", pa.list_(_PLANE)))
+"""Of a corpus that keeps anything beside its images."""
+
+ENTRY_SCHEMA = pa.schema(
+    [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()), ("label", pa.string())]
 )
-"""The column that an index has besides where a corpus keeps anything beside its images."""
+"""What a unit was made from: the identities of its entries."""
+TOMBSTONE_SCHEMA = pa.schema(
+    [("path", pa.string()), ("unit", pa.int64()), ("reason", pa.string()), ("checksum", pa.string())]
+)
 
 _Row = TypeVar("_Row", RecordRow, QuarantineRow)
+_ROW_GROUP = 1 << 16
 
 
-def table_of(rows: Iterable[RecordRow] | Iterable[QuarantineRow], schema: pa.Schema) -> pa.Table:
-    """Rows as a table, in the given order."""
-    dumped = [asdict(row) for row in rows]
-    return pa.table([pa.array([row[f.name] for row in dumped], type=f.type) for f in schema], schema=schema)
-
-
-def record_table(rows: Sequence[RecordRow], *, planes: bool) -> pa.Table:
-    """Records as a unit's index, with the column of planes if told."""
-    return table_of(rows, INDEX_SCHEMA.append(PLANES_FIELD) if planes else INDEX_SCHEMA)
-
-
-def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The one Parquet spelling of a table: zstd, page checksums."""
+def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536; rows come one by one."""
     if metadata is not None:
-        table = table.replace_schema_metadata(dict(metadata))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 16, write_page_checksum=True)
+        schema = schema.with_metadata(dict(metadata))
+    sink, remaining = pa.BufferOutputStream(), iter(rows)
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(_table_of(list(itertools.islice(remaining, _ROW_GROUP)), schema))
+        while chunk := list(itertools.islice(remaining, _ROW_GROUP)):
+            writer.write_table(_table_of(chunk, schema))
     return bytes(sink.getvalue())
+
+
+def _table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def read_table(data: bytes) -> pa.Table:
@@ -125,13 +154,30 @@ def read_table(data: bytes) -> pa.Table:
     return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
 
 
+def read_schema(data: bytes) -> pa.Schema:
+    """The schema of a table, with its metadata; no row is read."""
+    return pq.read_schema(pa.BufferReader(data))
+
+
 def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
     """Rows from their Parquet."""
     table = read_table(data)
-    names = [field.name for field in fields(kind) if field.name in table.column_names]
-    rows = table.select(names).to_pylist()
-    return [kind(**{name: _value(name, row[name]) for name in names}) for row in rows]
+    columns: list[Any] = [table[field.name].to_pylist() for field in fields(kind) if field.name in table.column_names]
+    return [kind.from_row(values) for values in zip(*columns, strict=True)]
 
 
-def _value(name: str, value: Any) -> Any:
-    return tuple(PlaneRow(**plane) for plane in value) if name == "planes" else value
+def unit_of(shard: str) -> int:
+    """The number of the unit that a shard belongs to, from its name."""
+    return int(shard.rpartition("-")[2].removesuffix(".tar"))
+
+
+class TableNames:
+    """Names of a unit's tables."""
+
+    def __init__(self, index: int) -> None:
+        self.records = f"records-{index:06d}.parquet"
+        """Where each image is."""
+        self.quarantine = f"quarantine-{index:06d}.parquet"
+        """What was left out, and why."""
+        self.entries = f"entries-{index:06d}.parquet"
+        """What the unit was made from."""
