@@ -23,14 +23,13 @@ from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
     ENTRY_SCHEMA,
-    INDEX_SCHEMA,
-    INDEX_SCHEMA_WITH_PLANES,
     QUARANTINE_SCHEMA,
     PlaneRow,
     QuarantineRow,
     RecordRow,
     TableNames,
     from_parquet,
+    record_schema,
     to_parquet,
 )
 from datasets.ingest.tar import Member, write_tar
@@ -59,12 +58,13 @@ class UnitResult:
     def to_files(self) -> dict[str, bytes]:
         """Shards and tables, to be stored as one part."""
         names = TableNames(self.unit.index)
-        schema = INDEX_SCHEMA_WITH_PLANES if any(row.planes for row in self.records) else INDEX_SCHEMA
         return {
             **self.files,
-            names.records: to_parquet((row.to_row()[: len(schema)] for row in self.records), schema),
+            names.records: to_parquet(
+                (row.to_row() for row in self.records), record_schema(planes=any(row.planes for row in self.records))
+            ),
             names.quarantine: to_parquet((row.to_row() for row in self.quarantined), QUARANTINE_SCHEMA),
-            names.entries: to_parquet((tuple(entry.identity) for entry in self.unit.entries), ENTRY_SCHEMA),
+            names.entries: to_parquet((entry.to_table_row() for entry in self.unit.entries), ENTRY_SCHEMA),
         }
 
     @classmethod

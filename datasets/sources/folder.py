@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +15,7 @@ from datasets.sources.filesystem import Remote
 from datasets.sources.labels import read_labels
 from datasets.sources.listing import Listing, Progress, Skipped, SourceEntry, is_image
 
-__all__ = ["Folder", "Found", "facts_of", "from_facts"]
+__all__ = ["Folder"]
 
 _NUM_HASHERS = 4
 _AHEAD = 64
@@ -31,16 +31,24 @@ class Folder:
             SourceError: the URL is refused or its file system cannot be opened.
         """
         self._config = config
-        self.remote = Remote(config.url, config.endpoint_url)
-        """The folder itself."""
+        self._remote = Remote(config.url, config.endpoint_url)
 
-    def list(self, progress: Progress | None = None) -> Listing:
+    @property
+    def remote(self) -> Remote:
+        """The folder itself."""
+        return self._remote
+
+    def list(self, progress: Progress | None = None, is_other: Callable[[str], bool] | None = None) -> Listing:
         """All files below the folder, plus what a table of labels names and the folder lacks.
+
+        Args:
+            progress: told how many files are looked at.
+            is_other: whether a path is no file of this source.
 
         Raises:
             SourceError: it cannot be listed, or has no image.
         """
-        return Listing(self.items(self.remote.walk(), progress), origin=self._config.url)
+        return Listing(self._items(progress, is_other or _none), origin=self._config.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -48,10 +56,10 @@ class Folder:
         Raises:
             SourceChanged: they are not what was listed.
         """
-        return self.remote.read(entry, entry.path)
+        return self._remote.read(entry, entry.path)
 
-    def items(self, files: Iterable[Found], progress: Progress | None) -> Iterator[SourceEntry | Skipped]:
-        """What of the given files is an image and what is none, and what only the table names."""
+    def _items(self, progress: Progress | None, is_other: Callable[[str], bool]) -> Iterator[SourceEntry | Skipped]:
+        files = ((path, info) for path, info in self._remote.walk() if not is_other(path))
         found = files if self._config.labels is None else self._in_table(files)
         items = mapped_ahead(lambda item: self._candidate(*item), found, num_threads=_NUM_HASHERS, ahead=_AHEAD)
         for done, item in enumerate(items, start=1):
@@ -59,17 +67,17 @@ class Folder:
             if progress is not None:
                 progress(done, None)
 
-    def _in_table(self, found: Iterable[Found]) -> Iterator[Found]:
+    def _in_table(self, found: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Files with what the table says of them; what only the table knows has the type `missing`."""
         table = Remote(str(self._config.labels), self._config.endpoint_url).path
-        own_name = table.removeprefix(self.remote.path.rstrip("/") + "/")
-        files = SortedRows(rows=((path, 1, *facts_of(info)) for path, info in found if path != own_name))
+        own_name = table.removeprefix(self._remote.path.rstrip("/") + "/")
+        files = SortedRows(rows=((path, 1, *_facts(info)) for path, info in found if path != own_name))
         labels = ((path, 0, label) for path, label in read_labels(self._config))
         both = heapq.merge(labels, files, key=itemgetter(0, 1))
         for path, rows in itertools.groupby(both, key=itemgetter(0)):
             info: dict[str, Any] = {"type": "missing"}
             for _, is_file, *facts in rows:
-                info |= from_facts(facts) if is_file else {"label": facts[0]}
+                info |= dict(zip(_FACTS, facts, strict=True)) if is_file else {"label": facts[0]}
             yield path, info
 
     def _candidate(self, path: str, info: dict[str, Any]) -> SourceEntry | Skipped:
@@ -80,7 +88,7 @@ class Folder:
         reason, detail = _reason_to_skip(path, info, has_table=has_table)
         if not reason:
             try:
-                checksum = self.remote.checksum(path, info)
+                checksum = self._remote.checksum(path, info)
             except OSError as error:
                 reason, detail = "unreadable", error.strerror or type(error).__name__
         if reason:
@@ -89,20 +97,17 @@ class Folder:
         return SourceEntry(path, int(info["size"]), checksum, label)
 
 
-Found = tuple[str, dict[str, Any]]
-"""A file's path, relative to its folder, and what the file system knows of it."""
 _FACTS = ("size", "type", "ETag", "etag", "mtime", "LastModified", "created")
 
 
-def facts_of(info: dict[str, Any]) -> tuple[Any, ...]:
+def _none(_path: str) -> bool:
+    return False
+
+
+def _facts(info: dict[str, Any]) -> tuple[Any, ...]:
     """What of a file system's knowledge is used, as JSON scalars."""
     values = (info.get(name) for name in _FACTS)
     return tuple(value if value is None or isinstance(value, (str, int, float)) else str(value) for value in values)
-
-
-def from_facts(facts: Sequence[Any]) -> dict[str, Any]:
-    """A file system's knowledge back from `facts_of`."""
-    return dict(zip(_FACTS, facts, strict=True))
 
 
 def _reason_to_skip(path: str, info: dict[str, Any], *, has_table: bool) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -68,21 +69,26 @@ class SourceEntry:
 
     @property
     def identity(self) -> list[Any]:
-        """What makes it this image and no other: where it was read from does not, what its second files are does."""
-        seconds = (f"{partner.name}={partner.checksum}" for partner in self.partners)
-        return [self.path, self.bytes, "+".join((self.checksum, *seconds)), self.label]
+        """What makes it this image and no other, ready for JSON: where it was read from does not."""
+        partners = [[list(astuple(partner)) for partner in self.partners]] if self.partners else []
+        return [self.path, self.bytes, self.checksum, self.label, *partners]
 
     def to_row(self) -> Row:
-        """All of it, as JSON values, the path first."""
-        place, partners = self.location or (None, None), [list(astuple(partner)) for partner in self.partners]
-        return (self.path, self.bytes, self.checksum, self.label, *place, partners)
+        """All of it, flat, the path first."""
+        return (*self.to_table_row(), *(self.location or (None, None)))
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
-        """The entry of a row."""
-        path, num_bytes, checksum, label, file, offset, partners = row
-        place = None if file is None else (file, offset)
-        return cls(path, num_bytes, checksum, label, place, tuple(Partner(*partner) for partner in partners))
+        """The entry of a row, or of a row of a unit's table."""
+        path, num_bytes, checksum, label, partners, *location = row
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        file, offset = location or (None, 0)
+        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
+
+    def to_table_row(self) -> Row:
+        """Its identity, flat."""
+        partners = canonical_json([astuple(partner) for partner in self.partners]).decode() if self.partners else None
+        return (self.path, self.bytes, self.checksum, self.label, partners)
 
 
 @dataclass(frozen=True, slots=True)

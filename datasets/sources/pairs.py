@@ -1,32 +1,27 @@
 """A folder whose images have second files: label maps, depth maps, … in a parallel folder, or beside them by suffix.
 
 An image without its partner is skipped as `no_partner`, a second file without its image as `no_image`. Second files
-that lie inside the source's own folder are no images of it.
-
-Images and second files are joined by path, sorted on disk, so that memory does not grow with either.
+that lie inside the source's own folder are no images of it. The names of all second files are held in memory, some 300
+bytes each; images are listed as of any folder.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import PurePosixPath
+from typing import Any
 
 from datasets.pair_config import FilesPair
 from datasets.prefetch import mapped_ahead
-from datasets.sorting import Row, SortedRows
 from datasets.sources.filesystem import Remote
-from datasets.sources.folder import Folder, Found, facts_of, from_facts
+from datasets.sources.folder import Folder
 from datasets.sources.listing import Listing, Partner, Progress, Skipped, SourceEntry, is_image
 
 __all__ = ["PairedFolder"]
 
 _NUM_HASHERS = 4
 _AHEAD = 64
-_Item = SourceEntry | Skipped
 
 
 class PairedFolder:
@@ -39,7 +34,7 @@ class PairedFolder:
             SourceError: a URL is refused or its file system cannot be opened.
         """
         self._folder = folder
-        self._pairs = {name: _SecondFiles(name, pair, folder.remote) for name, pair in sorted(pairs.items())}
+        self._pairs = {name: _SecondFiles(pair, folder.remote) for name, pair in sorted(pairs.items())}
 
     def list(self, progress: Progress | None = None) -> Listing:
         """The folder's images that have all their partners.
@@ -47,13 +42,9 @@ class PairedFolder:
         Raises:
             SourceError: a folder cannot be listed, or no image has its partners.
         """
-        files: Iterable[Found] = self._folder.remote.walk()
-        for pair in self._pairs.values():
-            files = pair.without_second_files(files)
-        items: Iterable[_Item] = self._folder.items(files, progress)
-        for pair in self._pairs.values():
-            items = pair.attached(items)
-        return Listing(items, origin=self._folder.remote.url)
+        found = {name: dict(pair.remote.walk()) for name, pair in self._pairs.items()}
+        images = self._folder.list(progress, self._second_files().__contains__)
+        return Listing(self._items(images, found), origin=self._folder.remote.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -71,74 +62,60 @@ class PairedFolder:
         """
         return self._pairs[partner.name].remote.read(partner, partner.path)
 
+    def _items(self, images: Listing, found: Mapping[str, Mapping[str, Any]]) -> Iterator[SourceEntry | Skipped]:
+        yield from images.skipped
+        yield from mapped_ahead(
+            lambda entry: self._with_partners(entry, found), images, num_threads=_NUM_HASHERS, ahead=_AHEAD
+        )
+        yield from self._without_image(images, found)
+
+    def _second_files(self) -> set[str]:
+        """Those files of the source that are second files of others."""
+        inside = [pair for pair in self._pairs.values() if pair.inside is not None]
+        there = {path for path, _ in self._folder.remote.walk()} if inside else set[str]()
+        return {f"{pair.inside}{pair.partner_of(path)}" for pair in inside for path in there if is_image(path)} & there
+
+    def _with_partners(self, entry: SourceEntry, found: Mapping[str, Mapping[str, Any]]) -> SourceEntry | Skipped:
+        partners = []
+        for name, pair in self._pairs.items():
+            path = pair.partner_of(entry.path)
+            if path is None or path not in found[name]:
+                missing = "its name does not end as image_suffix says" if path is None else f"there is no {path}"
+                return Skipped(entry.path, "no_partner", f"{name}: {missing}")
+            try:
+                checksum = pair.remote.checksum(path, found[name][path])
+            except OSError as error:
+                return Skipped(entry.path, "unreadable", f"{name}: {path}: {error.strerror or type(error).__name__}")
+            partners.append(Partner(name, path, int(found[name][path]["size"]), checksum))
+        return replace(entry, partners=tuple(partners))
+
+    def _without_image(self, images: Listing, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Skipped]:
+        """Second files of a folder of their own that belong to no image."""
+        for name, pair in self._pairs.items():
+            if pair.inside is None:
+                used = {pair.partner_of(entry.path) for entry in images}
+                for path in sorted(set(found[name]) - used):
+                    yield Skipped(f"{name}:{path}", "no_image", "no image has this second file")
+
 
 class _SecondFiles:
     """The files of one pair."""
 
-    def __init__(self, name: str, config: FilesPair, source: Remote) -> None:
-        self._name, self._config = name, config
+    def __init__(self, config: FilesPair, source: Remote) -> None:
+        self._config = config
         self.remote = source if config.url is None else Remote(config.url, config.endpoint_url)
-        self._inside = self._place_in(source)
+        self.inside = self._place_in(source)
+        """Where in the source they lie: a prefix of its paths; None where they lie elsewhere."""
 
-    def without_second_files(self, files: Iterable[Found]) -> Iterator[Found]:
-        """Those files of the source that are no second files of others."""
-        if self._inside is None:
-            yield from files
-            return
-        there, claimed = SortedRows(2), SortedRows(2)
-        for path, info in files:
-            there.add((path, 1, *facts_of(info)))
-            if is_image(path):
-                claimed.add((f"{self._inside}{self._partner_of(path)}", 0))
-        for path, rows in itertools.groupby(heapq.merge(claimed, there, key=itemgetter(0, 1)), key=itemgetter(0)):
-            marks = list(rows)
-            if marks[0][1] == 1:
-                yield path, from_facts(marks[0][2:])
-
-    def attached(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Images with their partners; those without, and partners without an image, with the reason."""
-        images = SortedRows(2)
-        for item in items:
-            if isinstance(item, Skipped):
-                yield item
-            elif (partner := self._partner_of(item.path)) is None:
-                yield self._alone(item, "its name does not end as image_suffix says")
-            else:
-                images.add((partner, 0, *item.to_row()))
-        files = SortedRows(2, ((path, 1, *facts_of(info)) for path, info in self.remote.walk()))
-        joined = itertools.groupby(heapq.merge(images, files, key=itemgetter(0, 1)), key=itemgetter(0))
-        groups = ((path, list(rows)) for path, rows in joined)
-        for found in mapped_ahead(lambda group: self._joined(*group), groups, num_threads=_NUM_HASHERS, ahead=_AHEAD):
-            yield from found
-
-    def _joined(self, path: str, rows: list[Row]) -> list[_Item]:
-        """What becomes of a second file and the images that ask for it."""
-        images = [SourceEntry.from_row(row[2:]) for row in rows if row[1] == 0]
-        if rows[-1][1] == 0:
-            return [self._alone(image, f"there is no {path}") for image in images]
-        if not images:
-            name = f"{self._name}:{path}"
-            return [] if self._inside is not None else [Skipped(name, "no_image", "no image has this second file")]
-        info = from_facts(rows[-1][2:])
-        try:
-            partner = Partner(self._name, path, int(info["size"]), self.remote.checksum(path, info))
-        except OSError as error:
-            detail = f"{self._name}: {path}: {error.strerror or type(error).__name__}"
-            return [Skipped(image.path, "unreadable", detail) for image in images]
-        return [replace(image, partners=(*image.partners, partner)) for image in images]
-
-    def _alone(self, image: SourceEntry, why: str) -> Skipped:
-        return Skipped(image.path, "no_partner", f"{self._name}: {why}")
-
-    def _partner_of(self, path: str) -> str | None:
+    def partner_of(self, path: str) -> str | None:
         """Path of an image's second file; None where the image's name is not as `image_suffix` says."""
-        stem = path.removesuffix(PurePosixPath(path).suffix)
+        name = PurePosixPath(path).name
+        stem = path.removesuffix("." + name.rpartition(".")[2])
         if not stem.endswith(self._config.image_suffix):
             return None
         return self._config.pattern.replace("{path}", stem.removesuffix(self._config.image_suffix))
 
     def _place_in(self, source: Remote) -> str | None:
-        """Where in the source they lie, a prefix of its paths; None where they lie elsewhere."""
         own, whole = self.remote.path.rstrip("/"), source.path.rstrip("/")
         if self.remote.fs.protocol != source.fs.protocol:
             return None
