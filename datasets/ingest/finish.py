@@ -29,6 +29,7 @@ from datasets.ingest.rows import (
     TOMBSTONE_SCHEMA,
     QuarantineRow,
     RecordRow,
+    record_schema,
     to_parquet,
 )
 from datasets.sorting import SortedRows
@@ -37,8 +38,7 @@ from vqgan_core.config import canonical_json
 
 __all__ = ["Finished", "Parentage", "finish"]
 
-CORPUS_SCHEMA = INDEX_SCHEMA.set(INDEX_SCHEMA.get_field_index("label"), pa.field("label", pa.int64()))
-"""A unit's index with the class number for its name; -1 where a corpus has no classes."""
+_LABEL, _SHARD = INDEX_SCHEMA.get_field_index("label"), INDEX_SCHEMA.get_field_index("shard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,9 @@ def finish(
     classes = list(parentage.class_names) if parentage is not None else []
     # A class whose every image is unusable is none: nobody could learn or sample it.
     classes += [name for name in listing.class_names if name in account.labels and name not in classes]
-    about = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    about: dict[str, Any] = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    if config.pairs:
+        about["planes"] = {name: pair.holds.model_dump(mode="json") for name, pair in sorted(config.pairs.items())}
     files = {
         "quarantine.parquet": to_parquet(account.quarantine_rows(), QUARANTINE_SCHEMA),
         "classes.json": canonical_json({"classes": classes}),
@@ -99,8 +101,15 @@ def finish(
         files["tombstones.parquet"] = to_parquet(parentage.tombstones, TOMBSTONE_SCHEMA)
         summary |= {"generation": len(about["generations"]), "tombstones": len(parentage.tombstones)}
     metadata = {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
-    files["index.parquet"] = to_parquet(account.index_rows(classes, locations or {}), CORPUS_SCHEMA, metadata)
+    files["index.parquet"] = to_parquet(
+        account.index_rows(classes, locations or {}), _corpus_schema(planes=bool(config.pairs)), metadata
+    )
     return Finished(files, summary)
+
+
+def _corpus_schema(*, planes: bool) -> pa.Schema:
+    """A unit's index with the class number for its name; -1 where a corpus has no classes."""
+    return record_schema(planes=planes).set(_LABEL, pa.field("label", pa.int64()))
 
 
 class _Account:
@@ -166,11 +175,10 @@ class _Account:
     def index_rows(self, classes: Sequence[str], locations: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """Rows of index.parquet: by key, with class numbers, and paths that lead to the shards."""
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
-        label, shard = (CORPUS_SCHEMA.get_field_index(name) for name in ("label", "shard"))
         for kept, *_ in self._by_key():
             row = list(kept.to_row())
-            row[label] = -1 if kept.label is None else numbers[kept.label]
-            row[shard] = locations.get(kept.shard, kept.shard)
+            row[_LABEL] = -1 if kept.label is None else numbers[kept.label]
+            row[_SHARD] = locations.get(kept.shard, kept.shard)
             yield tuple(row)
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -196,7 +204,7 @@ class _Account:
 
     def _by_key(self) -> Iterator[Iterator[RecordRow]]:
         for _, rows in itertools.groupby(self._records, key=itemgetter(0)):
-            yield (RecordRow(*row[2:]) for row in rows)
+            yield (RecordRow.from_row(row[2:]) for row in rows)
 
 
 @dataclass

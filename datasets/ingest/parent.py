@@ -12,9 +12,8 @@ from datasets.errors import CorpusError
 from datasets.ingest.build import UnitResult
 from datasets.ingest.growth import Growth, survivors
 from datasets.ingest.plan import Unit
-from datasets.ingest.rows import TableNames, read_schema, read_table
+from datasets.ingest.rows import TableNames, entries_of, read_schema, read_table
 from datasets.prefetch import mapped_ahead
-from datasets.sources.listing import SourceEntry
 from datasets.store import Artifact, FileEntry, Part
 from datasets.store.manifest import Manifest
 
@@ -91,8 +90,8 @@ class Parent:
         return mapped_ahead(read, sorted(self.parts), num_threads=_NUM_READERS, ahead=2 * _NUM_READERS)
 
     def _unit(self, index: int) -> Unit:
-        rows = read_table(self._read(index, TableNames(index).entries)).to_pydict().values()
-        return Unit(index, self.parts[index].key, tuple(SourceEntry(*row) for row in zip(*rows, strict=True)))
+        entries = entries_of(read_table(self._read(index, TableNames(index).entries)))
+        return Unit(index, self.parts[index].key, tuple(entries))
 
     def _read(self, index: int, name: str) -> bytes:
         part = self.parts[index]

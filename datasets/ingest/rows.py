@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.sorting import Row
+from datasets.sources.listing import Partner, SourceEntry
 
 __all__ = [
-    "ENTRY_SCHEMA",
     "INDEX_SCHEMA",
     "QUARANTINE_SCHEMA",
     "TOMBSTONE_SCHEMA",
+    "PlaneRow",
     "QuarantineRow",
     "RecordRow",
     "TableNames",
+    "entries_of",
+    "entry_row",
+    "entry_schema",
     "from_parquet",
     "read_schema",
     "read_table",
+    "record_schema",
     "to_parquet",
     "unit_of",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRow:
+    """What is kept beside an image: the bytes of the same shard that hold it."""
+
+    name: str
+    offset: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +61,19 @@ class RecordRow:
     height: int
     source_path: str
     source_sha256: str
+    planes: tuple[PlaneRow, ...] = ()
+    """By name; a table has this column where any record has any."""
 
     def to_row(self) -> Row:
-        """The fields in the order of the schema."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        """The fields in the order of the schema, as JSON."""
+        *columns, planes = (getattr(self, name) for name in self.__slots__)
+        return (*columns, [astuple(plane) for plane in planes])
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> RecordRow:
+        """The record of a row."""
+        values = dict(zip(cls.__slots__, row, strict=True))
+        return cls(**values | {"planes": tuple(PlaneRow(*plane) for plane in values["planes"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +110,50 @@ INDEX_SCHEMA = pa.schema(
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
 
-ENTRY_SCHEMA = pa.schema(
+_PLANES = pa.field(
+    "planes",
+    pa.list_(
+        pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
+    ),
+)
+_PARTNERS = pa.field(
+    "partners",
+    pa.list_(
+        pa.struct([("name", pa.string()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())])
+    ),
+)
+_ENTRY_SCHEMA = pa.schema(
     [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()), ("label", pa.string())]
 )
-"""What a unit was made from: the identities of its entries."""
 TOMBSTONE_SCHEMA = pa.schema(
     [("path", pa.string()), ("unit", pa.int64()), ("reason", pa.string()), ("checksum", pa.string())]
 )
 
 _Row = TypeVar("_Row", RecordRow, QuarantineRow)
 _ROW_GROUP = 1 << 16
+
+
+def record_schema(*, planes: bool) -> pa.Schema:
+    """Of a unit's index, with the column of planes if told."""
+    return INDEX_SCHEMA.append(_PLANES) if planes else INDEX_SCHEMA
+
+
+def entry_schema(*, partners: bool) -> pa.Schema:
+    """Of what a unit was made from: the identities of its entries, with their second files if told."""
+    return _ENTRY_SCHEMA.append(_PARTNERS) if partners else _ENTRY_SCHEMA
+
+
+def entry_row(entry: SourceEntry) -> Row:
+    """An entry's identity as a row of `entry_schema`."""
+    path, num_bytes, checksum, label, _, partners = entry.to_row()
+    return (path, num_bytes, checksum, label, partners)
+
+
+def entries_of(table: pa.Table) -> Iterator[SourceEntry]:
+    """Entries from their table."""
+    for row in table.to_pylist():
+        partners = tuple(Partner(**partner) for partner in row.pop("partners", ()))
+        yield SourceEntry(**row, partners=partners)
 
 
 def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -111,8 +169,16 @@ def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, st
 
 
 def _table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    """A table without its last columns is told so by the schema."""
+    columns = list(zip(*rows, strict=True))[: len(schema)] or [()] * len(schema)
+    return pa.table([_array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+    if not pa.types.is_list(type_):
+        return pa.array(values, type=type_)
+    names = [field.name for field in type_.value_type]
+    return pa.array([[dict(zip(names, item, strict=True)) for item in items] for items in values], type=type_)
 
 
 def read_table(data: bytes) -> pa.Table:
@@ -132,8 +198,12 @@ def read_schema(data: bytes) -> pa.Schema:
 def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
     """Rows from their Parquet."""
     table = read_table(data)
-    columns: list[Any] = [table[field.name].to_pylist() for field in fields(kind)]
-    return [kind(*values) for values in zip(*columns, strict=True)]
+    names = [field.name for field in fields(kind) if field.name in table.column_names]
+    return [kind(**{name: _value(name, row[name]) for name in names}) for row in table.select(names).to_pylist()]
+
+
+def _value(name: str, value: Any) -> Any:
+    return tuple(PlaneRow(**plane) for plane in value) if name == "planes" else value
 
 
 def unit_of(shard: str) -> int:

@@ -10,14 +10,24 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from datasets.errors import SourceError
 from datasets.sorting import Row, SortedRows
 from vqgan_core.config import canonical_json
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "Progress", "Skipped", "Source", "SourceEntry", "content_checksum", "is_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Listing",
+    "Partner",
+    "Progress",
+    "Skipped",
+    "Source",
+    "SourceEntry",
+    "content_checksum",
+    "is_image",
+]
 
 Progress = Callable[[int, int | None], None]
 """Told how many items are done and, where it is known, of how many."""
@@ -31,6 +41,17 @@ IMAGE_SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Partner:
+    """A second file of an image: the name of its pair, where it is and what it was when it was listed."""
+
+    name: str
+    path: str
+    """Relative to the pair's own folder."""
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceEntry:
     """One image of a source: where it is, what it was when it was listed, and its label."""
 
@@ -41,21 +62,25 @@ class SourceEntry:
     label: str | None
     location: tuple[str, int] | None = None
     """File and offset of an image inside a container; not part of the listing's digest."""
+    partners: tuple[Partner, ...] = ()
+    """Its second files, by name."""
 
-    @property
     def identity(self) -> list[Any]:
-        """What makes it this image and no other: where it was read from does not."""
-        return [self.path, self.bytes, self.checksum, self.label]
+        """What its record depends on, ready for JSON."""
+        partners = [[astuple(partner) for partner in self.partners]] if self.partners else []
+        return [self.path, self.bytes, self.checksum, self.label, *partners]
 
     def to_row(self) -> Row:
-        """All of it, flat, the path first."""
-        return (self.path, self.bytes, self.checksum, self.label, *(self.location or (None, None)))
+        """All of it as JSON, the path first."""
+        partners = [astuple(partner) for partner in self.partners]
+        return (self.path, self.bytes, self.checksum, self.label, self.location, partners)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
         """The entry of a row."""
-        path, num_bytes, checksum, label, file, offset = row
-        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset))
+        path, num_bytes, checksum, label, location, partners = row
+        place = None if location is None else (location[0], location[1])
+        return cls(path, num_bytes, checksum, label, place, tuple(Partner(*partner) for partner in partners))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +89,11 @@ class Skipped:
 
     path: str
     reason: str
-    """wrong_extension, no_label, not_in_table: left out by rule. Others (missing_file, unreadable, …): a fault."""
+    """wrong_extension, no_label, not_in_table, no_image: left out by rule. Others (missing_file, …): a fault."""
     detail: str = ""
 
 
-BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table"})
+BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table", "no_image"})
 """Reasons for leaving something out that are no fault of it: they do not count towards max_bad_fraction."""
 
 
@@ -106,7 +131,7 @@ class Listing:
         for entry in self:
             self._count += 1
             labels |= set() if entry.label is None else {entry.label}
-            digest.update(canonical_json(entry.identity) + b"\n")
+            digest.update(canonical_json(entry.identity()) + b"\n")
         if not self._count:
             raise SourceError(self._without_images(origin))
         self.num_skipped = len(self._images) - self._count + len(self._rest)

@@ -3,6 +3,7 @@
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
@@ -53,6 +54,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -60,14 +62,17 @@ __all__ = [
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "ImagePlane",
     "IntervalGuidance",
     "LfqQuantizerConfig",
+    "LowResolutionPlane",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorExecution",
@@ -79,6 +84,7 @@ __all__ = [
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
+    "StoredPlane",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
