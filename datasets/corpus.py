@@ -130,6 +130,14 @@ class Corpus:
         keys: list[str] = table.filter(pc.equal(table["shard"], name))["key"].to_pylist()
         return keys
 
+    def about(self, split: str, number: int) -> dict[str, Any]:
+        """What the record's own JSON says: the class' name, where it came from, and `metadata` of its sidecar.
+
+        Raises:
+            CorpusError: there is no such record, or its JSON is damaged.
+        """
+        return self._split(split).about(number)
+
     def record_bytes(self, split: str, number: int) -> bytes:
         """The stored image of a record, verified.
 

@@ -6,6 +6,7 @@ Axes: C channels, H×W pixels, R records of the split, r of one shard. Records a
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from jaxtyping import Int64, UInt8, UInt64
 from datasets.errors import CorpusError
 from datasets.files import Files
 from datasets.images import Levels, decode, decode_levels
+from datasets.ingest.tar import BLOCK, TarDamaged, member_size
 from datasets.pair_config import StoredContent
 
 __all__ = ["CorpusSplit", "Record", "Size"]
@@ -123,6 +125,26 @@ class CorpusSplit:
             raise CorpusError(
                 f"this corpus keeps no plane {name!r} beside its images; it keeps {there}: shard it with pairs.{name}"
             )
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What the record's own JSON says, which stands behind its image and its planes.
+
+        Raises:
+            CorpusError: there is no such record, or its JSON is damaged.
+        """
+        row = self._row(number)
+        end = max(member["offset"] + member["bytes"] for member in (row, *(row.get("planes") or ())))
+        start = end + -end % BLOCK
+        try:
+            size = member_size(self._files.read_range(row["shard"], start, start + BLOCK))
+            found: dict[str, Any] = json.loads(
+                self._files.read_range(row["shard"], start + BLOCK, start + BLOCK + size)
+            )
+        except (TarDamaged, ValueError):
+            found = {}
+        if found.get("source_sha256", "")[:32] != row["key"]:
+            raise CorpusError(f"the JSON of record {row['key']} in {row['shard']} is damaged, at byte {start}")
+        return found
 
     def image(self, number: int) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of a record, as stored.

@@ -12,10 +12,9 @@ Equal files: the first in the unit's order is kept, the others are quarantined a
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.config import ShardConfig
 from datasets.ingest.canonical import CanonicalImage, Recipe
@@ -35,8 +34,11 @@ from datasets.ingest.rows import (
 )
 from datasets.ingest.tar import Member, write_tar
 from datasets.ingest.unusable import Unusable
+from datasets.prefetch import mapped_ahead
+from datasets.sources.folder import Folder
 from datasets.sources.listing import Source, SourceEntry
 from datasets.sources.pairs import PairedFolder
+from datasets.sources.sidecars import SIDECAR, parse_sidecar
 from vqgan_core.config import canonical_json
 
 __all__ = ["SPLITS", "UnitResult", "build_unit", "duplicate_row", "split_of"]
@@ -87,6 +89,8 @@ class _Read:
     entry: SourceEntry
     sha256: str
     decoding: Call
+    metadata: dict[str, Any] | None
+    """What its sidecar holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class _Kept:
     sha256: str
     entry: SourceEntry
     image: CanonicalImage
+    metadata: dict[str, Any] | None
 
 
 def build_unit(
@@ -126,7 +131,7 @@ def build_unit(
             entry, first = read.entry, kept[key].entry
             quarantined.append(duplicate_row(entry.path, read.sha256, entry.label, first.path, first.label))
         else:
-            kept[key] = _Kept(key, read.sha256, read.entry, outcome)
+            kept[key] = _Kept(key, read.sha256, read.entry, outcome, read.metadata)
         if progress is not None:
             progress(done)
     files, records = _pack(unit.index, [kept[key] for key in sorted(kept)], config)
@@ -150,27 +155,20 @@ def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> It
 
     def read(entry: SourceEntry) -> _Read:
         data, partners = source.read(entry), _partners(entry, source)
-        return _Read(entry, hashlib.sha256(data).hexdigest(), pool.decode(data, entry.path, recipe, partners))
+        sidecar = partners.pop(SIDECAR, None)
+        metadata = None if sidecar is None else parse_sidecar(sidecar[1])
+        decoding = pool.decode(data, entry.path, recipe, partners)
+        return _Read(entry, hashlib.sha256(data).hexdigest(), decoding, metadata)
 
     in_flight = _IN_FLIGHT_A_PROCESS * pool.num_processes
-    pending: deque[Future[_Read]] = deque()
-    with ThreadPoolExecutor(_NUM_READERS) as readers:
-        try:
-            for entry in unit.entries:
-                pending.append(readers.submit(read, entry))
-                if len(pending) >= in_flight:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            readers.shutdown(wait=True, cancel_futures=True)
+    return mapped_ahead(read, unit.entries, num_threads=_NUM_READERS, ahead=in_flight)
 
 
 def _partners(entry: SourceEntry, source: Source) -> dict[str, tuple[str, bytes]]:
     """Path and content of an image's second files."""
     if not entry.partners:
         return {}
-    assert isinstance(source, PairedFolder), "no other source has second files"
+    assert isinstance(source, (Folder, PairedFolder)), "no other source has second files"
     return {partner.name: (partner.path, source.read_partner(partner)) for partner in entry.partners}
 
 
@@ -192,13 +190,15 @@ def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str,
 
 def _members(item: _Kept, config: ShardConfig) -> Iterator[tuple[str, bytes]]:
     """The image, what is kept beside it, and what is said of it."""
-    about = {
+    about: dict[str, Any] = {
         "label": item.entry.label,
         "source_path": item.entry.path,
         "source_sha256": item.sha256,
         "width": item.image.width,
         "height": item.image.height,
     }
+    if item.metadata is not None:
+        about["metadata"] = item.metadata
     yield f"{item.key}.{_EXTENSIONS[config.format]}", item.image.data
     for name, data in item.image.planes:
         yield f"{item.key}.{name}.png", data
