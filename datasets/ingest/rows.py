@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -68,6 +68,10 @@ class RecordRow:
         """The fields in the order of the schema, as JSON."""
         *columns, planes = (getattr(self, name) for name in self.__slots__)
         return (*columns, [astuple(plane) for plane in planes])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields by name, as a reader of the table gets them."""
+        return asdict(self)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> RecordRow:
