@@ -86,6 +86,10 @@ class Corpus:
         """Records of a split; 0 for one that is empty."""
         return self.splits.get(split, 0)
 
+    def tables(self) -> dict[str, pa.Table]:
+        """The lines of the index by split."""
+        return {name: split.table for name, split in self._splits.items()}
+
     def shards(self, split: str) -> list[str]:
         """Paths of a split's shards, relative to the artifact; none for an empty split."""
         return list(self._splits[split].shards) if split in self._splits else []

@@ -53,7 +53,7 @@ class CorpusSplit:
         """What is kept beside each image, by name."""
         self._heights: Int64[np.ndarray, " R"] = table["height"].to_numpy()
         self._widths: Int64[np.ndarray, " R"] = table["width"].to_numpy()
-        self._table, self._files, self._channels = table, files, channels
+        self.table, self._files, self._channels = table, files, channels
         self.labels: Int64[np.ndarray, " R"] = table["label"].to_numpy()
         # By their own names: in which folder a store keeps them must not change the order of records.
         paths = pc.unique(table["shard"]).to_pylist()
@@ -69,7 +69,7 @@ class CorpusSplit:
         """The first 64 bits of each key: the record's name in random streams."""
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.table.num_rows)
 
     def records_of(self, shard: str) -> Int64[np.ndarray, " r"]:
         """Numbers of the records of a shard, in key order.
@@ -160,7 +160,7 @@ class CorpusSplit:
         size = (wanted, wanted) if isinstance(wanted, int) else wanted
         if min(size) < 1:
             raise CorpusError(f"images have at least one pixel, got size {size[0]}×{size[1]}")
-        smallest = (pc.min(self._table["height"]).as_py(), pc.min(self._table["width"]).as_py())
+        smallest = (pc.min(self.table["height"]).as_py(), pc.min(self.table["width"]).as_py())
         if size[0] > smallest[0] or size[1] > smallest[1]:
             raise CorpusError(
                 f"images of {size[0]}×{size[1]} are asked of a corpus whose smallest is {smallest[0]} high and "
@@ -171,7 +171,7 @@ class CorpusSplit:
     def _row(self, number: int) -> dict[str, Any]:
         if not 0 <= number < len(self):
             raise CorpusError(f"no record {number} in split {self.name!r}: it has {len(self)}")
-        row: dict[str, Any] = self._table.slice(number, 1).to_pylist()[0]
+        row: dict[str, Any] = self.table.slice(number, 1).to_pylist()[0]
         return row
 
 
