@@ -268,7 +268,7 @@ class TestCompaction:
         shutil.rmtree(images)
         store = Store.open(config.store)
         compacted = store.get(execute(compact.request(third), store))
-        assert account(third)[0] == account(compacted)[0] == 54
+        assert account(third)[0] == account(compacted)[0] == 55
         assert (compacted.manifest.fingerprint, compacted.manifest.digest) == (
             fresh.manifest.fingerprint,
             fresh.manifest.digest,
