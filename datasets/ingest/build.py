@@ -21,13 +21,12 @@ from datasets.ingest.canonical import CanonicalImage, Recipe
 from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
+    ENTRY_SCHEMA,
     QUARANTINE_SCHEMA,
     PlaneRow,
     QuarantineRow,
     RecordRow,
     TableNames,
-    entry_row,
-    entry_schema,
     from_parquet,
     record_schema,
     to_parquet,
@@ -67,9 +66,7 @@ class UnitResult:
                 (row.to_row() for row in self.records), record_schema(planes=any(row.planes for row in self.records))
             ),
             names.quarantine: to_parquet((row.to_row() for row in self.quarantined), QUARANTINE_SCHEMA),
-            names.entries: to_parquet(
-                map(entry_row, self.unit.entries), entry_schema(partners=any(e.partners for e in self.unit.entries))
-            ),
+            names.entries: to_parquet((entry.to_table_row() for entry in self.unit.entries), ENTRY_SCHEMA),
         }
 
     @classmethod

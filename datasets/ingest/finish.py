@@ -38,7 +38,8 @@ from vqgan_core.config import canonical_json
 
 __all__ = ["Finished", "Parentage", "finish"]
 
-_LABEL, _SHARD = INDEX_SCHEMA.get_field_index("label"), INDEX_SCHEMA.get_field_index("shard")
+CORPUS_SCHEMA = INDEX_SCHEMA.set(INDEX_SCHEMA.get_field_index("label"), pa.field("label", pa.int64()))
+"""A unit's index with the class number for its name; -1 where a corpus has no classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,9 @@ def finish(
         files["tombstones.parquet"] = to_parquet(parentage.tombstones, TOMBSTONE_SCHEMA)
         summary |= {"generation": len(about["generations"]), "tombstones": len(parentage.tombstones)}
     metadata = {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
-    files["index.parquet"] = to_parquet(
-        account.index_rows(classes, locations or {}), _corpus_schema(planes=bool(config.pairs)), metadata
-    )
+    schema = record_schema(CORPUS_SCHEMA, planes=bool(config.pairs))
+    files["index.parquet"] = to_parquet(account.index_rows(classes, locations or {}), schema, metadata)
     return Finished(files, summary)
-
-
-def _corpus_schema(*, planes: bool) -> pa.Schema:
-    """A unit's index with the class number for its name; -1 where a corpus has no classes."""
-    return record_schema(planes=planes).set(_LABEL, pa.field("label", pa.int64()))
 
 
 class _Account:
@@ -175,10 +170,11 @@ class _Account:
     def index_rows(self, classes: Sequence[str], locations: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """Rows of index.parquet: by key, with class numbers, and paths that lead to the shards."""
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
+        label, shard = (CORPUS_SCHEMA.get_field_index(name) for name in ("label", "shard"))
         for kept, *_ in self._by_key():
             row = list(kept.to_row())
-            row[_LABEL] = -1 if kept.label is None else numbers[kept.label]
-            row[_SHARD] = locations.get(kept.shard, kept.shard)
+            row[label] = -1 if kept.label is None else numbers[kept.label]
+            row[shard] = locations.get(kept.shard, kept.shard)
             yield tuple(row)
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:

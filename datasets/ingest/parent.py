@@ -13,8 +13,9 @@ from datasets.errors import CorpusError
 from datasets.ingest.build import UnitResult
 from datasets.ingest.growth import Growth, survivors
 from datasets.ingest.plan import Unit
-from datasets.ingest.rows import TableNames, entries_of, read_schema, read_table
+from datasets.ingest.rows import TableNames, read_schema, read_table
 from datasets.prefetch import mapped_ahead
+from datasets.sources.listing import SourceEntry
 from datasets.store import Artifact, FileEntry, Part
 from datasets.store.manifest import Manifest
 
@@ -98,8 +99,8 @@ class Parent:
         return replace(result, records=tuple(records))
 
     def _unit(self, index: int) -> Unit:
-        entries = entries_of(read_table(self._read(index, TableNames(index).entries)))
-        return Unit(index, self.parts[index].key, tuple(entries))
+        rows = read_table(self._read(index, TableNames(index).entries)).to_pydict().values()
+        return Unit(index, self.parts[index].key, tuple(map(SourceEntry.from_row, zip(*rows, strict=True))))
 
     def _read(self, index: int, name: str) -> bytes:
         return self._artifact.read(self._path(index, name))

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.sorting import Row
-from datasets.sources.listing import Partner, SourceEntry
 
 __all__ = [
+    "ENTRY_SCHEMA",
     "INDEX_SCHEMA",
+    "PLANES_FIELD",
     "QUARANTINE_SCHEMA",
     "TOMBSTONE_SCHEMA",
     "PlaneRow",
     "QuarantineRow",
     "RecordRow",
     "TableNames",
-    "entries_of",
-    "entry_row",
-    "entry_schema",
     "from_parquet",
     "read_schema",
     "read_table",
@@ -65,9 +63,9 @@ class RecordRow:
     """By name; a table has this column where any record has any."""
 
     def to_row(self) -> Row:
-        """The fields in the order of the schema, as JSON."""
-        *columns, planes = (getattr(self, name) for name in self.__slots__)
-        return (*columns, [astuple(plane) for plane in planes])
+        """The fields in the order of the schema, planes last."""
+        *plain, planes = (getattr(self, name) for name in self.__slots__)
+        return (*plain, tuple(astuple(plane) for plane in planes))
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, as a reader of the table gets them."""
@@ -76,8 +74,8 @@ class RecordRow:
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> RecordRow:
         """The record of a row."""
-        values = dict(zip(cls.__slots__, row, strict=True))
-        return cls(**values | {"planes": tuple(PlaneRow(*plane) for plane in values["planes"])})
+        *plain, planes = row
+        return replace(cls(*plain), planes=tuple(PlaneRow(*plane) for plane in planes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +112,23 @@ INDEX_SCHEMA = pa.schema(
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
 
-_PLANES = pa.field(
+PLANES_FIELD = pa.field(
     "planes",
     pa.list_(
         pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
     ),
 )
-_PARTNERS = pa.field(
-    "partners",
-    pa.list_(
-        pa.struct([("name", pa.string()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())])
-    ),
+"""The column that an index has besides where a corpus keeps anything beside its images."""
+ENTRY_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("label", pa.string()),
+        ("partners", pa.string()),
+    ]
 )
-_ENTRY_SCHEMA = pa.schema(
-    [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()), ("label", pa.string())]
-)
+"""What a unit was made from: the identities of its entries, second files as JSON."""
 TOMBSTONE_SCHEMA = pa.schema(
     [("path", pa.string()), ("unit", pa.int64()), ("reason", pa.string()), ("checksum", pa.string())]
 )
@@ -137,31 +137,19 @@ _Row = TypeVar("_Row", RecordRow, QuarantineRow)
 _ROW_GROUP = 1 << 16
 
 
-def record_schema(*, planes: bool) -> pa.Schema:
-    """Of a unit's index, with the column of planes if told."""
-    return INDEX_SCHEMA.append(_PLANES) if planes else INDEX_SCHEMA
-
-
-def entry_schema(*, partners: bool) -> pa.Schema:
-    """Of what a unit was made from: the identities of its entries, with their second files if told."""
-    return _ENTRY_SCHEMA.append(_PARTNERS) if partners else _ENTRY_SCHEMA
-
-
-def entry_row(entry: SourceEntry) -> Row:
-    """An entry's identity as a row of `entry_schema`."""
-    path, num_bytes, checksum, label, _, partners = entry.to_row()
-    return (path, num_bytes, checksum, label, partners)
-
-
-def entries_of(table: pa.Table) -> Iterator[SourceEntry]:
-    """Entries from their table."""
-    for row in table.to_pylist():
-        partners = tuple(Partner(**partner) for partner in row.pop("partners", ()))
-        yield SourceEntry(**row, partners=partners)
+def record_schema(schema: pa.Schema = INDEX_SCHEMA, *, planes: bool) -> pa.Schema:
+    """The schema of an index, with the column of planes if told."""
+    return schema.append(PLANES_FIELD) if planes else schema
 
 
 def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536; rows come one by one."""
+    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536.
+
+    Args:
+        rows: come one by one; of each the first as many columns as the schema has.
+        schema: of the columns.
+        metadata: of the file.
+    """
     if metadata is not None:
         schema = schema.with_metadata(dict(metadata))
     sink, remaining = pa.BufferOutputStream(), iter(rows)
@@ -173,16 +161,8 @@ def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, st
 
 
 def _table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """A table without its last columns is told so by the schema."""
-    columns = list(zip(*rows, strict=True))[: len(schema)] or [()] * len(schema)
-    return pa.table([_array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema)
-
-
-def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
-    if not pa.types.is_list(type_):
-        return pa.array(values, type=type_)
-    names = [field.name for field in type_.value_type]
-    return pa.array([[dict(zip(names, item, strict=True)) for item in items] for items in values], type=type_)
+    columns = list(zip(*(row[: len(schema)] for row in rows), strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def read_table(data: bytes) -> pa.Table:
@@ -203,7 +183,8 @@ def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
     """Rows from their Parquet."""
     table = read_table(data)
     names = [field.name for field in fields(kind) if field.name in table.column_names]
-    return [kind(**{name: _value(name, row[name]) for name in names}) for row in table.select(names).to_pylist()]
+    rows = table.select(names).to_pylist()
+    return [kind(**{name: _value(name, row[name]) for name in names}) for row in rows]
 
 
 def _value(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -20,7 +20,6 @@ __all__ = ["Folder"]
 
 _NUM_HASHERS = 4
 _AHEAD = 64
-_Found = tuple[str, dict[str, Any]]
 
 
 class Folder:
@@ -40,20 +39,17 @@ class Folder:
         """The folder itself."""
         return self._remote
 
-    def list(
-        self, progress: Progress | None = None, leave_out: Callable[[Iterable[str]], Iterable[str]] | None = None
-    ) -> Listing:
+    def list(self, progress: Progress | None = None, is_other: Callable[[str], bool] | None = None) -> Listing:
         """All files below the folder, plus what a table of labels names and the folder lacks.
 
         Args:
             progress: told how many files are looked at.
-            leave_out: of the paths that there are, those that are no files of this source.
+            is_other: whether a path is no file of this source.
 
         Raises:
             SourceError: it cannot be listed, or has no image.
         """
-        left_out = set() if leave_out is None else set(leave_out([path for path, _ in self._remote.walk()]))
-        return Listing(self._items(left_out, progress), origin=self._config.url)
+        return Listing(self._items(progress, is_other or _none), origin=self._config.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -71,23 +67,23 @@ class Folder:
         """
         return self._remote.read(partner, partner.path)
 
-    def _items(self, left_out: set[str], progress: Progress | None) -> Iterator[SourceEntry | Skipped]:
-        there = ((path, info) for path, info in self._remote.walk() if path not in left_out)
+    def _items(self, progress: Progress | None, is_other: Callable[[str], bool]) -> Iterator[SourceEntry | Skipped]:
+        files = ((path, info) for path, info in self._remote.walk() if not is_other(path))
         if self._config.sidecars:
-            found = with_sidecars(there)
+            found = with_sidecars(files)
         else:
-            found = there if self._config.labels is None else self._in_table(there)
+            found = files if self._config.labels is None else self._in_table(files)
         items = mapped_ahead(lambda item: self._candidate(*item), found, num_threads=_NUM_HASHERS, ahead=_AHEAD)
         for done, item in enumerate(items, start=1):
             yield item
             if progress is not None:
                 progress(done, None)
 
-    def _in_table(self, there: Iterable[_Found]) -> Iterator[_Found]:
+    def _in_table(self, found: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Files with what the table says of them; what only the table knows has the type `missing`."""
         table = Remote(str(self._config.labels), self._config.endpoint_url).path
         own_name = table.removeprefix(self._remote.path.rstrip("/") + "/")
-        files = SortedRows(rows=((path, 1, facts_of(info)) for path, info in there if path != own_name))
+        files = SortedRows(rows=((path, 1, facts_of(info)) for path, info in found if path != own_name))
         labels = ((path, 0, label) for path, label in read_labels(self._config))
         both = heapq.merge(labels, files, key=itemgetter(0, 1))
         for path, rows in itertools.groupby(both, key=itemgetter(0)):
@@ -113,6 +109,10 @@ class Folder:
             return Skipped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason, detail)
         entry = SourceEntry(path, int(info["size"]), checksum, info["label"] if has_table else _first_folder(path))
         return read_sidecar(entry, info, self._remote, self._config.label_column) if self._config.sidecars else entry
+
+
+def _none(_path: str) -> bool:
+    return False
 
 
 def _reason_to_skip(path: str, info: dict[str, Any], *, has_table: bool) -> tuple[str, str]:

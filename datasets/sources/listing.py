@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -18,6 +19,7 @@ from datasets.sorting import Row, SortedRows
 from vqgan_core.config import canonical_json
 
 __all__ = [
+    "BY_RULE",
     "IMAGE_SUFFIXES",
     "Listing",
     "Partner",
@@ -65,22 +67,28 @@ class SourceEntry:
     partners: tuple[Partner, ...] = ()
     """Its second files, by name."""
 
+    @property
     def identity(self) -> list[Any]:
-        """What its record depends on, ready for JSON."""
-        partners = [[astuple(partner) for partner in self.partners]] if self.partners else []
+        """What makes it this image and no other, ready for JSON: where it was read from does not."""
+        partners = [[list(astuple(partner)) for partner in self.partners]] if self.partners else []
         return [self.path, self.bytes, self.checksum, self.label, *partners]
 
     def to_row(self) -> Row:
-        """All of it as JSON, the path first."""
-        partners = [astuple(partner) for partner in self.partners]
-        return (self.path, self.bytes, self.checksum, self.label, self.location, partners)
+        """All of it, flat, the path first."""
+        return (*self.to_table_row(), *(self.location or (None, None)))
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
-        """The entry of a row."""
-        path, num_bytes, checksum, label, location, partners = row
-        place = None if location is None else (location[0], location[1])
-        return cls(path, num_bytes, checksum, label, place, tuple(Partner(*partner) for partner in partners))
+        """The entry of a row, or of a row of a unit's table."""
+        path, num_bytes, checksum, label, partners, *location = row
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        file, offset = location or (None, 0)
+        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
+
+    def to_table_row(self) -> Row:
+        """Its identity, flat."""
+        partners = canonical_json([astuple(partner) for partner in self.partners]).decode() if self.partners else None
+        return (self.path, self.bytes, self.checksum, self.label, partners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,7 @@ class Listing:
         for entry in self:
             self._count += 1
             labels |= set() if entry.label is None else {entry.label}
-            digest.update(canonical_json(entry.identity()) + b"\n")
+            digest.update(canonical_json(entry.identity) + b"\n")
         if not self._count:
             raise SourceError(self._without_images(origin))
         self.num_skipped = len(self._images) - self._count + len(self._rest)

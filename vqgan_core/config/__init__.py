@@ -36,6 +36,7 @@ from vqgan_core.config.tokenizer import (
     PerturbationConfig,
     TokenizerConfig,
     TokenizerLossConfig,
+    TopLevelConfig,
     TrainTokenizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
@@ -89,6 +90,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
+    "TopLevelConfig",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",

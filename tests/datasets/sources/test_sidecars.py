@@ -69,7 +69,7 @@ def test_another_sidecar_is_another_entry(photos: Path) -> None:
     first = listed(photos)
     (photos / "x" / "0.v1.json").write_text(json.dumps({"class": 0, "boxes": []}))
     second = listed(photos)
-    changed = [a.path for a, b in zip(first, second, strict=True) if a.identity() != b.identity()]
+    changed = [a.path for a, b in zip(first, second, strict=True) if a.identity != b.identity]
     assert changed == ["x/0.v1.png"]
     assert first.digest != second.digest
 
