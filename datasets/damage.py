@@ -1,7 +1,7 @@
 """What training can do about damaged or lost shards: replace each of their records by one of the next shard.
 
-Which record takes a lost one's place depends on nothing but which shards are damaged, so batches stay a pure function of
-their step, and a resumed run goes on with the same ones. Whatever is replaced is counted, by shard.
+Which record takes a lost one's place depends on nothing but which shards are damaged, so batches stay a pure function
+of their step, and a resumed run goes on with the same ones. Whatever is replaced is counted, by shard.
 """
 
 from __future__ import annotations

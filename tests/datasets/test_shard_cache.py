@@ -98,8 +98,7 @@ class TestDamagedShards:
     def test_training_stops_unless_told_to_skip(self, digits: Ingested) -> None:
         batches = self.damaged(digits, "train-000001.tar").batches("train", 64, seed=0)
         with pytest.raises(CorpusError, match=r"train-000001\.tar"):
-            for step in range(4):
-                batches.batch(step)
+            list(map(batches.batch, range(4)))
 
     def test_what_is_skipped_is_replaced_and_counted(self, digits: Ingested) -> None:
         corpus = self.damaged(digits, "train-000001.tar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_verify_reads_every_record(cli: CommandLine, line: Line, tmp_path: Path)
     shard.write_bytes(data)
     said = cli(*command, "--json")
     assert said.status == 1
-    assert any("train-000001.tar" in problem for problem in said.json)
+    assert any("train-000001.tar" in problem for problem in json.loads(said.out))
 
 
 def test_compact_makes_one_generation(cli: CommandLine, line: Line, tmp_path: Path) -> None:
