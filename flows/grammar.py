@@ -89,7 +89,14 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
-    commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    plan = commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    plan.add_argument(
+        "--images",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="say instead what N images would take; 10^6 to 10^9 without N",
+    )
 
 
 def _add_inspect(commands: Commands) -> None:

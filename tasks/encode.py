@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.corpus import Corpus
+from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from tasks.drift import Drift, judge, measure
@@ -59,7 +60,7 @@ class _Units:
 
     def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
         self.config = config
-        self.corpus = Corpus.open(corpus)
+        self.corpus = Corpus.open(with_shard_cache(corpus, config.execution.shard_cache_bytes))
         model = tokenizer_config(tokenizer)
         self.size_px = model.autoencoder.resolution_px
         self.meta = _meta(config, model, self.corpus, tokenizer)

@@ -174,6 +174,8 @@ class EncodeExecution(SampleExecution):
     drift_warning_bits: float = Field(0.05, gt=0, le=1)
     """How far the codes of new shards may be from those of the tokenizer's training corpus before a warning is said:
     Jensen–Shannon divergence, less what chance explains."""
+    shard_cache_bytes: int = Field(10 << 30, ge=0)
+    """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
     drift_limit_bits: float | None = Field(None, gt=0, le=1)
     """The same above which the stage fails; null: never."""
 
