@@ -47,7 +47,6 @@ def test_ls_shows_generations(cli: CommandLine, line: Line) -> None:
     assert [(row["kept"], row["new"], row["tombstones"]) for row in rows] == [(40, 40, 0), (40, 2, 2)]
     text = cli("corpus", "ls", "--store", line.store).out
     assert all(row["fingerprint"][:12] in text for row in rows)
-    assert "digits" in text
 
 
 def test_ls_of_an_empty_store(cli: CommandLine, tmp_path: Path) -> None:
