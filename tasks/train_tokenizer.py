@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from datasets.corpus import Corpus
+from datasets.corpus import Corpus, ImageBatches
+from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact
 from tasks.plane import pictures, planes_of, require_plane
 from tasks.report.pictures import grid
@@ -34,7 +35,7 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
-    corpus = Corpus.open(artifact)
+    corpus = Corpus.open(with_shard_cache(artifact, execution.shard_cache_bytes))
     rank, world_size = distributed.rank(), distributed.world_size()
     require_plane(config, corpus)
     size_px, planes = config.window_px, planes_of(config)
@@ -42,6 +43,8 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
         "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment, planes=planes,
         cache_bytes=execution.cache_bytes,
     ).share(rank, world_size, training.accumulate_batches)  # fmt: skip
+    if config.damaged_shards == "skip":
+        batches = batches.skipping_damaged()
     validation = corpus.sequential(
         "val", training.batch_size, size_px=size_px, limit=training.num_validation_records, planes=planes
     ).share(rank, world_size)
@@ -60,9 +63,18 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
     picture_rows = grid(pairs, columns=len(original), row_labels=("original", "reconstruction"))
     return Product(
         files={**files, "curves.jsonl": history_bytes(result.history), "reconstructions.png": picture_rows},
-        summary=_summary(config, last),
+        summary=_summary(config, last) | _damage(batches, work),
         device=str(device),
     )
+
+
+def _damage(batches: ImageBatches, work: Work) -> dict[str, object]:
+    """Which shards were skipped, said and counted."""
+    if batches.replacements is None:
+        return {}
+    for reason in batches.replacements.reasons.values():
+        work.reporter.say(f"train tokenizer: a shard was skipped: {reason}")
+    return {"damaged_shards": dict(batches.replacements.counts)}
 
 
 def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) -> dict[str, object]:

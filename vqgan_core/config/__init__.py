@@ -6,6 +6,7 @@ from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, Inter
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
+    EncodeExecution,
     OrderName,
     PriorConfig,
     RandomOrderConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
+    "EncodeExecution",
     "EvaluateConfig",
     "ExecutionConfig",
     "FsqQuantizerConfig",

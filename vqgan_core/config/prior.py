@@ -168,6 +168,18 @@ class SampleConfig(SamplingConfig):
     """How it runs; not part of the fingerprint."""
 
 
+class EncodeExecution(SampleExecution):
+    """How encoding runs, and what it says of images that are unlike those that the tokenizer knows."""
+
+    drift_warning_bits: float = Field(0.05, gt=0, le=1)
+    """How far the codes of new shards may be from those of the tokenizer's training corpus before a warning is said:
+    Jensen–Shannon divergence, less what chance explains."""
+    shard_cache_bytes: int = Field(10 << 30, ge=0)
+    """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
+    drift_limit_bits: float | None = Field(None, gt=0, le=1)
+    """The same above which the stage fails; null: never."""
+
+
 class EncodeConfig(Config):
     """Recipe and execution of the encode stage."""
 
@@ -175,5 +187,5 @@ class EncodeConfig(Config):
     """Ways to look at an image, each a row: centre crop, or centre crop mirrored."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder; the quantizer is always fp32."""
-    execution: SampleExecution = SampleExecution()
+    execution: EncodeExecution = EncodeExecution()
     """How it runs; not part of the fingerprint."""

@@ -295,6 +295,8 @@ class TrainTokenizerConfig(TokenizerConfig):
     """Perturbation of what the decoder is trained on; null: none."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
+    damaged_shards: Annotated[Literal["stop", "skip"], LATER] = "stop"
+    """What a damaged shard does to training: end it, or be skipped, its images replaced by others and counted."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
