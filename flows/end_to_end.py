@@ -39,7 +39,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         source: folder or prefix of images; empty: the preset's source.
         size_px: height and width of training images.
         codebook_size: K, number of codebook entries.

@@ -26,7 +26,7 @@ def evaluate(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
         tokens: fingerprint of the tokens artifact to read; empty: the one that this preset's own stage made.

@@ -23,7 +23,7 @@ def sample(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.

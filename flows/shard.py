@@ -21,7 +21,7 @@ def shard(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:

@@ -22,7 +22,7 @@ def train_tokenizer(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 _NAME = "TESSERA_TEST_MARK"
@@ -24,7 +25,11 @@ class Marked:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def start(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, largest_file: int = resource.RLIM_INFINITY
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        largest_file: int = resource.RLIM_INFINITY,
+        output: IO[str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
@@ -32,6 +37,7 @@ class Marked:
             arguments: What Python is given.
             environment: Variables besides those of this process.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
+            output: Where all its output goes; None: into pipes.
         """
 
         def prepare() -> None:
@@ -44,8 +50,8 @@ class Marked:
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
 

@@ -6,38 +6,25 @@ only sign is a line in its log. With a FastAPI above 0.152 it does not start. He
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.flows.conftest import Server
-
-DEADLINE_SECONDS = 120.0
+from tests.flows.server.service import Service, until
 
 
 @pytest.mark.slow
-def test_the_scheduler_creates_runs(prefect_server: Server) -> None:
-    prefect_server.prefect(
+def test_the_scheduler_creates_runs(service: Service) -> None:
+    service.prefect(
         "deploy", "flows.shard.shard", "--name", "nightly", "--pool", "cpu", "--cron", "0 3 * * *",
         "--timezone", "Europe/Berlin", "--param", "preset=digits",
     )  # fmt: skip
-    (deployment,) = prefect_server.found("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
+    (deployment,) = service.found("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
     assert deployment["schedules"][0]["schedule"] == {
         "cron": "0 3 * * *", "timezone": "Europe/Berlin", "day_or": True,
     }  # fmt: skip
-    runs = _scheduled_runs(prefect_server, deployment["id"])
-    assert runs, f"no scheduled run within {DEADLINE_SECONDS:.0f} s: see {prefect_server.home}/tessera-server.log"
+    path, wanted = "/flow_runs/filter", {"deployments": {"id": {"any_": [deployment["id"]]}}}
+    runs = until(lambda: service.found(path, wanted), f"a scheduled run: see {service.home}/tessera-server.log")
     assert all(run["state"]["type"] == "SCHEDULED" and run["auto_scheduled"] for run in runs)
     assert all(run["parameters"] == {"preset": "digits"} for run in runs)
     nights = sorted(run["expected_start_time"] for run in runs)
     assert len(set(nights)) == len(nights)
     assert {night[11:16] for night in nights} <= {"01:00", "02:00"}  # three in the morning in Berlin, in UTC
-
-
-def _scheduled_runs(server: Server, deployment_id: str) -> list[dict[str, object]]:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    runs: list[dict[str, object]] = []
-    while not runs and time.monotonic() < deadline:
-        time.sleep(1)
-        runs = server.found("/flow_runs/filter", {"deployments": {"id": {"any_": [deployment_id]}}})
-    return runs

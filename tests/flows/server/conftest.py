@@ -1,0 +1,44 @@
+"""One real server with workers for all tests of this folder."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.flows.server.service import Service, until
+from tests.processes import Marked
+
+#: A worker asks for runs, and hears of changes, more often than people need.
+IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`tessera server`; its first start migrates a database, which takes half a minute."""
+    home = tmp_path_factory.mktemp("prefect")
+    marked = Marked()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    output = (home / "output.log").open("w")
+    process = marked.start(
+        "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1",
+        environment={**IMPATIENT, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}, output=output,
+    )  # fmt: skip
+    found = Service(f"http://127.0.0.1:{port}/api", home, process)
+    try:
+        until(lambda: _has_workers(found) or process.poll() is not None, "the server and its workers")
+        assert process.poll() is None, (home / "output.log").read_text()
+        yield found
+    finally:
+        marked.stop_all()
+
+
+def _has_workers(service: Service) -> bool:
+    try:
+        return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in ("cpu", "gpu"))
+    except (httpx.HTTPError, OSError):
+        return False
