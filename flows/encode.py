@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="encode", flow_run_name="encode · {preset}", persist_result=True, result_serializer="json")
+@flow(name="encode", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def encode(
     preset: str = "digits",
     store: str | None = None,
@@ -33,4 +34,4 @@ def encode(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config, {"corpus": corpus, "tokenizer": tokenizer})
-    return StageRunner(config.store)(pipeline.request("encode")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("encode")).ref.model_dump(mode="json")

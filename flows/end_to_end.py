@@ -12,12 +12,13 @@ from prefect import flow
 from pydantic import Field
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.subjects import Subjects
 
 
-@flow(name="end-to-end", flow_run_name="end to end · {preset}", persist_result=True, result_serializer="json")
+@flow(name="end-to-end", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form that people fill in
     preset: str = "digits",
     store: str | None = None,
@@ -59,7 +60,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     """
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
-    run = StageRunner(config.store)
+    run = StageRunner(config)
     corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
     tokens = run(encode.request(config.encode, corpus, tokenizer))

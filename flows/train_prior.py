@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="train-prior", flow_run_name="train prior · {preset}", persist_result=True, result_serializer="json")
+@flow(name="train-prior", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def train_prior(
     preset: str = "digits",
     store: str | None = None,
@@ -31,4 +32,4 @@ def train_prior(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config, {"tokens": tokens})
-    return StageRunner(config.store)(pipeline.request("train_prior")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("train_prior")).ref.model_dump(mode="json")

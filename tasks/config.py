@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ShardConfig, StoreConfig
+from tasks.retrain_config import PromoteConfig, RetrainConfig
 from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
@@ -34,6 +35,10 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    promote: PromoteConfig = PromoteConfig()
+    """When a candidate becomes current; not part of any fingerprint."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does; not part of any fingerprint."""
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:

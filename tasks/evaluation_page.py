@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.store import Artifact
+from tasks.curves import prior_curves, tokenizer_curves
 from tasks.evaluation_units import Bench
 from tasks.report import (
     CodeUse,
-    Curves,
     KeyNumber,
     Likelihood,
     ReportInputs,
     SampleRow,
-    curves_from_history,
     render,
     summary_markdown,
 )
@@ -57,7 +53,7 @@ def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
         originals=originals,
         reconstructions=reconstructions,
         samples=_sample_rows(bench),
-        curves=_curves(bench),
+        curves=[*tokenizer_curves(bench.subjects.tokenizer), *prior_curves(bench.subjects.prior)],
         code_use=CodeUse(
             histogram.tolist(), usage=CodeUsage(histogram).usage, perplexity=CodeUsage(histogram).perplexity,
             over="all training images",
@@ -93,26 +89,3 @@ def _sample_rows(bench: Bench) -> list[SampleRow]:
             rows[label].append(pixels)
     names = bench.prior.spec.class_names
     return [SampleRow("samples" if label is None else names[label], pictures) for label, pictures in rows.items()]
-
-
-def _curves(bench: Bench) -> list[Curves]:
-    tokenizer, prior = _history(bench.subjects.tokenizer), _history(bench.subjects.prior)
-    return [
-        curves_from_history(
-            tokenizer,
-            {"training": "train/pixel", "validation": "validation/l1"},
-            title="Tokenizer: L1",
-            unit="",
-        ),
-        curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),
-        curves_from_history(
-            tokenizer, {"validation usage": "validation/usage"}, title="Tokenizer: codebook usage", unit=""
-        ),
-        curves_from_history(
-            prior, {"training": "train/loss", "validation": "validation/nll"}, title="Prior: NLL", unit="nats/token"
-        ),
-    ]
-
-
-def _history(artifact: Artifact) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in artifact.read("curves.jsonl").splitlines()]

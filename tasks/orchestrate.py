@@ -9,20 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import State, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
-from datasets.store import Artifact, ArtifactRef, Store, StoreUnavailable
+from datasets.store import ArtifactRef, Store, StoreUnavailable
 from tasks.progress import Reporter, Terminal
+from tasks.progress_page import ProgressPage
 from tasks.records import StageRecords, record_name
 from tasks.stage import Request, execute
-
-#: The view that is shown on a run's page.
-SUMMARY = "summary.md"
 
 #: What became of a stage: its name, "Cached" or "Completed", and the artifact.
 Outcome = tuple[str, str, ArtifactRef]
@@ -54,8 +51,20 @@ def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[st
     return execute(request, Store.open(store), reporter).model_dump(mode="json")
 
 
-def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) -> Outcome:
+def title(request: Request, name: str) -> str:
+    """What a run of a stage is called: stage, config, what is special, the artifact."""
+    stage, *special = request.label.split(" · ")
+    return " · ".join([stage, name, *special, request.fingerprint[:8]])
+
+
+def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | None = None) -> Outcome:
     """Run a stage inside a flow: served from the cache, or built.
+
+    Args:
+        request: what is wanted.
+        store: where from and where to.
+        name: of the config, for people.
+        reporter: where progress is told; None: on the run's page, and as lines.
 
     Raises:
         Exception: whatever the stage raised, after the task's own retries.
@@ -64,19 +73,11 @@ def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) 
     there = shelf.lookup(request.stage.kind, request.fingerprint) is not None
     state = publish.with_options(
         name=request.stage.name,
-        task_run_name=f"{request.label} · {request.fingerprint[:8]}",
+        task_run_name=title(request, name),
         result_storage=StageRecords.open(store),
         refresh_cache=not there,
-    )(request, store, reporter or Terminal(), return_state=True)
+    )(request, store, reporter or ProgressPage(Terminal()), return_state=True)
     state.result(raise_on_failure=True)
     found = shelf.lookup(request.stage.kind, request.fingerprint)
     assert found is not None, "a completed stage has published its artifact"
-    _show(found)
     return request.stage.name, state.name or state.type.value, found.ref
-
-
-def _show(artifact: Artifact) -> None:
-    """Put an artifact's short report, if it has one, on the run's page in the UI."""
-    if any(entry.path == SUMMARY for entry in artifact.manifest.views):
-        key = f"{artifact.manifest.kind}-{artifact.manifest.fingerprint[:12]}"
-        create_markdown_artifact(artifact.read(SUMMARY).decode(), key=key, description=artifact.ref.uri)

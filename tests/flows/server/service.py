@@ -17,6 +17,7 @@ from flows.local_server import QUIET
 from tests.flows.conftest import ROOT
 
 DEADLINE_SECONDS = 240.0
+PATIENCE_SECONDS = 60.0
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 Found = TypeVar("Found")
 
@@ -41,13 +42,13 @@ class Service:
 
     def get(self, path: str) -> Any:
         """Read from its API."""
-        answer = httpx.get(f"{self.url}{path}", timeout=30)
+        answer = httpx.get(f"{self.url}{path}", timeout=PATIENCE_SECONDS)
         answer.raise_for_status()
         return answer.json()
 
     def post(self, path: str, content: Any) -> httpx.Response:
         """Ask its API, as the UI does."""
-        return httpx.post(f"{self.url}{path}", json=content, timeout=30)
+        return httpx.post(f"{self.url}{path}", json=content, timeout=PATIENCE_SECONDS)
 
     def found(self, path: str, content: Any) -> list[dict[str, Any]]:
         """The rows of a filter."""
