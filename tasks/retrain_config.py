@@ -17,7 +17,8 @@ class PromoteConfig(ExecutionConfig):
     max_rfid_rise: float = Field(0.05, ge=0)
     """Share by which rFID, where it is measured, may be higher."""
     max_nll_rise: float = Field(0.02, ge=0)
-    """Nats a token that the validation NLL may be higher; with another tokenizer, that the gain over unigrams is lower."""
+    """Nats a token that the validation NLL may be higher; with another tokenizer, that the gain over per-position
+    frequencies may be lower."""
 
 
 class RetrainConfig(ExecutionConfig):

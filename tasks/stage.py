@@ -7,6 +7,7 @@ publishes it. Prefect comes on top of this (`tasks.orchestrate`); nothing here k
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,10 @@ def execute(request: Request, store: Store, reporter: Reporter | None = None) ->
 
     Raises:
         StoreError: the store cannot be read or written, or the claim was lost to another run.
+        RuntimeError: this is a child process that has not begun yet: it imports a script that lacks its guard.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise RuntimeError('a script that runs stages needs `if __name__ == "__main__":` around what it calls')
     kind, name, teller = request.stage.kind, request.fingerprint, reporter or Quiet()
     if found := store.lookup(kind, name):
         return found.ref

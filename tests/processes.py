@@ -30,12 +30,14 @@ class Marked:
         environment: Mapping[str, str] | None = None,
         largest_file: int = resource.RLIM_INFINITY,
         output: IO[str] | None = None,
+        start_new_session: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
         Args:
             arguments: What Python is given.
             environment: Variables besides those of this process.
+            start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
             output: Where all its output goes; None: into pipes.
         """
@@ -52,6 +54,7 @@ class Marked:
             text=True,
             stdout=output or subprocess.PIPE,
             stderr=output or subprocess.PIPE,
+            start_new_session=start_new_session,
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
 

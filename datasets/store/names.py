@@ -5,6 +5,7 @@
 <root>/work/<kind>/<fingerprint>/…                     checkpoints and pieces of runs that are not finished
 <root>/claims/<kind>-<fingerprint>/000001.json …       who computes what
 <root>/pointers/<name>/000001.json …                   what a name points to; the highest number is current
+<root>/records/…                                       what Prefect remembers of tasks (tasks.records)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PART = "part.json"
-RESERVED = frozenset({"parts", "work", "claims", "pointers"})
+RESERVED = frozenset({"parts", "work", "claims", "pointers", "records"})
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")

@@ -27,7 +27,7 @@ __all__ = ["Pointed", "PointerMoved", "current", "history", "names", "promote"]
 _ATTEMPTS = 8
 
 
-class PointerMoved(StoreError):  # noqa: N818 - says what is the case, as ArtifactMissing does
+class PointerMoved(StoreError):
     """Somebody else has switched a pointer since it was read."""
 
 
