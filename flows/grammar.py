@@ -83,7 +83,7 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect, _add_tokens, _add_server):
+    for add_room in (_add_run, _add_inspect, _add_tokens, _add_pointers, _add_server):
         add_room(commands)
     return top
 
@@ -112,6 +112,20 @@ def _add_inspect(commands: Commands) -> None:
     gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
     gc.add_argument("--delete", action="store_true", help="really delete")
     gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
+
+
+def _add_pointers(commands: Commands) -> None:
+    told = "let a name point to an artifact; an evaluation has to pass the gates"
+    promote = commands.add("promote", told, "pointers:promote_to")
+    promote.add_argument("name", metavar="NAME", help="lower-case letters, digits and dashes")
+    promote.add_argument(
+        "fingerprint", metavar="FINGERPRINT", help="of an evaluation, which stands for all it looked at"
+    )
+    promote.add_argument("--gates", metavar="CONFIG", help="preset or YAML file whose promote.* are the gates")
+    promote.add_argument("--force", action="store_true", help="whatever the gates say")
+    current = commands.add("current", "say what names point to", "pointers:current")
+    current.add_argument("name", metavar="NAME", nargs="?", help="all names without it")
+    current.add_argument("--history", action="store_true", help="everything that was promoted before, too")
 
 
 def _add_server(commands: Commands) -> None:

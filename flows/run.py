@@ -6,10 +6,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from datasets.store import Artifact, Store
+from flows import attempts
 from flows.naming import name_run
 from tasks import orchestrate
 from tasks.config import PipelineConfig
 from tasks.orchestrate import Outcome
+from tasks.pipeline import Pipeline
 from tasks.progress import Reporter
 from tasks.run_page import show_artifact, show_reading
 from tasks.stage import Request
@@ -31,6 +33,7 @@ class StageRunner:
     """Runs a config's requests as Prefect tasks: `artifact = run(request)`."""
 
     def __init__(self, config: PipelineConfig) -> None:
+        attempts.begin()
         self._config = config
         self._store = Store.open(config.store)
         self._ledger = current_ledger.get() or Ledger()
@@ -52,6 +55,16 @@ class StageRunner:
         show_artifact(self._store, ref, state)
         self._seen |= {ref.fingerprint, *(given.fingerprint for given in request.inputs)}
         return self._store.get(ref)
+
+    @property
+    def store(self) -> Store:
+        """Where artifacts are."""
+        return self._store
+
+    def walk(self, pipeline: Pipeline, *stages: str) -> Artifact:
+        """Run stages one after another, each when its inputs are there; returns what the last one made."""
+        made = [self(pipeline.request(stage)) for stage in stages]
+        return made[-1]
 
     def alone(self, request: Request) -> Artifact:
         """Run the only stage of a flow; the flow run is called like it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +42,11 @@ class PipelineConfig(Config):
     """When a candidate becomes current; not part of any fingerprint."""
     retrain: RetrainConfig = RetrainConfig()
     """What a scheduled retraining does; not part of any fingerprint."""
+
+    @property
+    def pointer(self) -> str:
+        """The name that says what is current of this config."""
+        return self.retrain.pointer or re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63]
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:

@@ -6,20 +6,26 @@ its artifact is really there, whole; otherwise the task runs again. What is retu
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from prefect import State, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
+from prefect.runtime import deployment
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
-from datasets.store import ArtifactRef, Store, StoreUnavailable
+from datasets.store import ArtifactRef, LeaseLost, Store, StoreUnavailable
 from tasks.progress import Reporter, Terminal
 from tasks.progress_page import ProgressPage
 from tasks.records import StageRecords, record_name
 from tasks.stage import Request, execute
+from vqgan_core.training import TrainingInterrupted
+
+#: What may be otherwise at the next try.
+PASSING = (StoreUnavailable, LeaseLost, ConnectionError, TimeoutError)
 
 #: What became of a stage: its name, "Cached" or "Completed", and the artifact.
 Outcome = tuple[str, str, ArtifactRef]
@@ -31,8 +37,11 @@ def _record_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Storage and network faults pass; everything else would fail again."""
-    return isinstance(state.result(raise_on_failure=False), StoreUnavailable)
+    """Storage and network faults pass; everything else would fail again.
+
+    A lost lease is one: this process stood still, another run builds the artifact, and the next try is served by it.
+    """
+    return isinstance(state.result(raise_on_failure=False), PASSING)
 
 
 @task(
@@ -48,7 +57,12 @@ def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
 def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[str, Any]:
     """Build and publish one artifact; the result is its reference as plain JSON."""
     get_run_logger().info("%s: building %s", request.stage.name, request.fingerprint)
-    return execute(request, Store.open(store), reporter).model_dump(mode="json")
+    try:
+        return execute(request, Store.open(store), reporter).model_dump(mode="json")
+    except TrainingInterrupted:
+        if deployment.id:  # the checkpoint is written: now Prefect may have its signal, and cancel or retry the run
+            signal.raise_signal(signal.SIGTERM)
+        raise
 
 
 def title(request: Request, name: str) -> str:

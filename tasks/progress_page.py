@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -93,7 +94,7 @@ class _Shown:
         text = self._text(done, metrics)
         try:
             if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, description=text)
+                self._artifact = cast(UUID, create_progress_artifact(percent, description=text))
             else:
                 update_progress_artifact(self._artifact, percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:

@@ -92,7 +92,7 @@ def test_every_shared_block_is_used(content: dict[str, Any]) -> None:
     [
         (("deployments", 0, "concurency_limit"), "deployments[end-to-end].concurency_limit"),
         (("deployments", 1, "work_pool", "queue"), "deployments[shard].work_pool.queue"),
-        (("deployments", 2, "concurrency_limit", "limt"), "deployments[train-tokenizer].concurrency_limit.limt"),
+        (("deployments", -1, "concurrency_limit", "limt"), "deployments[retrain].concurrency_limit.limt"),
         (("pulls",), "top.pulls"),
         (("pull", 0, "prefect.deployments.steps.set_working_directory", "dir"), "pull.prefect.deployments.steps"),
     ],
@@ -114,14 +114,20 @@ def test_there_is_one_for_each_flow(deployments: dict[str, dict[str, Any]]) -> N
         assert flow_of(deployment).name == name, "a deployment is named like its flow"
         assert deployment["description"]
     gpu = {name for name, deployment in deployments.items() if deployment["work_pool"]["name"] == "gpu"}
-    assert gpu == {"end-to-end", "train-tokenizer", "encode", "train-prior", "sample"}
+    assert gpu == {"end-to-end", "train-tokenizer", "encode", "train-prior", "sample", "new-prior", "retrain"}
     for name, deployment in deployments.items():
         assert deployment["tags"] == ["tessera", "gpu" if name in gpu else "cpu"], "automations go by the tag"
 
 
+def test_retraining_is_scheduled_and_waits_to_be_switched_on(deployments: dict[str, dict[str, Any]]) -> None:
+    assert [schedule["active"] for schedule in deployments["retrain"]["schedules"]] == [False]
+    assert not any("schedules" in deployment for name, deployment in deployments.items() if name != "retrain")
+
+
 def test_parameters_fit_their_flows_and_presets(deployments: dict[str, dict[str, Any]]) -> None:
-    for deployment in deployments.values():
-        flow_of(deployment).validate_parameters(deployment["parameters"])
+    chosen_by_people = {"new-prior": {"tokens": "3f2a"}}
+    for name, deployment in deployments.items():
+        flow_of(deployment).validate_parameters(deployment["parameters"] | chosen_by_people.get(name, {}))
         PipelineConfig.preset(deployment["parameters"]["preset"])
 
 

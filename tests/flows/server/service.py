@@ -42,13 +42,26 @@ class Service:
 
     def get(self, path: str) -> Any:
         """Read from its API."""
-        answer = httpx.get(f"{self.url}{path}", timeout=PATIENCE_SECONDS)
+        answer = self._ask("GET", path)
         answer.raise_for_status()
         return answer.json()
 
     def post(self, path: str, content: Any) -> httpx.Response:
         """Ask its API, as the UI does."""
-        return httpx.post(f"{self.url}{path}", json=content, timeout=PATIENCE_SECONDS)
+        return self._ask("POST", path, content)
+
+    def patch(self, path: str, content: Any) -> None:
+        """Change something, as the UI does."""
+        self._ask("PATCH", path, content).raise_for_status()
+
+    def _ask(self, method: str, path: str, content: Any = None) -> httpx.Response:
+        """SQLite's one writer may be busy for longer than the server waits: then it says 503, and is asked again."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            answer = httpx.request(method, f"{self.url}{path}", json=content, timeout=PATIENCE_SECONDS)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+            time.sleep(1)
 
     def found(self, path: str, content: Any) -> list[dict[str, Any]]:
         """The rows of a filter."""
@@ -79,6 +92,16 @@ class Service:
         rows = self.found("/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [run]}}})
         return {row["name"]: row["state"]["name"] for row in sorted(rows, key=lambda row: str(row["start_time"]))}
 
+    def task_types(self, run: str) -> set[str]:
+        """The types of the states of all task runs, of dead processes, too."""
+        rows = self.found("/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [run]}}})
+        return {row["state"]["type"] for row in rows}
+
+    def progress(self, run: str) -> list[str]:
+        """What the progress artifacts of a run say."""
+        rows = [row for row in self.artifacts(run) if row["type"] == "progress"]
+        return [str(row["description"]) for row in rows]
+
     def finished(self, run: str) -> dict[str, Any]:
         """Wait until a run is at its end."""
         return until(lambda: self._at_its_end(run), f"the end of {run}")
@@ -97,13 +120,13 @@ class Service:
         return self.found("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
 
 
-def until(look: Callable[[], Found | None], what: str, seconds: float = DEADLINE_SECONDS) -> Found:
+def until(look: Callable[[], Found | None], what: str, seconds: float = DEADLINE_SECONDS, pause: float = 0.2) -> Found:
     """Look again and again until there is something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
             return found
-        time.sleep(0.2)
+        time.sleep(pause)
     raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 

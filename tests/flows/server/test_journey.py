@@ -24,7 +24,7 @@ def test_a_run_and_the_same_again(service: Service, preset: Path, capsys: pytest
     seconds = []
     for expected in ("Completed", "Cached"):
         started = time.monotonic()
-        run = service.start("end-to-end", preset=str(preset))
+        run = service.start("end-to-end", preset=str(preset), store=str(preset.parent / "store"))
         row = service.finished(run)
         seconds.append(time.monotonic() - started)
         assert row["state"]["name"] == "Completed", service.logs(run)

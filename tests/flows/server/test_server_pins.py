@@ -10,21 +10,21 @@ import pytest
 
 from tests.flows.server.service import Service, until
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-def test_the_scheduler_creates_runs(service: Service) -> None:
-    service.prefect(
-        "deploy", "flows.shard.shard", "--name", "nightly", "--pool", "cpu", "--cron", "0 3 * * *",
-        "--timezone", "Europe/Berlin", "--param", "preset=digits",
-    )  # fmt: skip
-    (deployment,) = service.found("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
-    assert deployment["schedules"][0]["schedule"] == {
-        "cron": "0 3 * * *", "timezone": "Europe/Berlin", "day_or": True,
-    }  # fmt: skip
+
+def test_the_nightly_retraining_is_scheduled_once_it_is_switched_on(service: Service) -> None:
+    deployment = service.deployment("retrain")
+    (schedule,) = deployment["schedules"]
+    assert schedule["active"] is False
+    assert schedule["schedule"] == {"cron": "0 3 * * *", "timezone": "UTC", "day_or": True}
     path, wanted = "/flow_runs/filter", {"deployments": {"id": {"any_": [deployment["id"]]}}}
+    assert service.found(path, wanted) == []
+    service.patch(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"active": True})
     runs = until(lambda: service.found(path, wanted), f"a scheduled run: see {service.home}/tessera-server.log")
+    service.patch(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"active": False})
     assert all(run["state"]["type"] == "SCHEDULED" and run["auto_scheduled"] for run in runs)
     assert all(run["parameters"] == {"preset": "digits"} for run in runs)
     nights = sorted(run["expected_start_time"] for run in runs)
     assert len(set(nights)) == len(nights)
-    assert {night[11:16] for night in nights} <= {"01:00", "02:00"}  # three in the morning in Berlin, in UTC
+    assert {night[11:16] for night in nights} == {"03:00"}
