@@ -27,6 +27,7 @@ from vqgan_core.quantizers import CodeUsage
 
 #: A short report that an artifact brings along; it stands in for the pictures.
 SUMMARY = "summary.md"
+RECONSTRUCTIONS = "reconstructions.png"
 NUM_PICTURES, COLUMNS, PICTURE_PX, SHEET_PX = 30, 10, 64, 900
 MOST_ENTRIES, LONGEST_TEXT = 12, 200
 
@@ -80,7 +81,8 @@ def _corpus_pictures(artifact: Artifact) -> Iterator[str]:
 
 
 def _tokenizer_pictures(artifact: Artifact) -> Iterator[str]:
-    yield _sheet("originals and reconstructions", artifact.read("reconstructions.png"))
+    if any(entry.path == RECONSTRUCTIONS for entry in artifact.manifest.files):  # an imported tokenizer has none
+        yield _sheet("originals and reconstructions", artifact.read(RECONSTRUCTIONS))
     yield from _charts(tokenizer_curves(artifact))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from datasets.store import Artifact
 from tasks.report import Curves, curves_from_history
 
+CURVES_FILE = "curves.jsonl"
+
 
 def tokenizer_curves(tokenizer: Artifact) -> list[Curves]:
     """Error, PSNR and use of the codebook over a tokenizer's steps."""
@@ -30,4 +32,7 @@ def prior_curves(prior: Artifact) -> list[Curves]:
 
 
 def _history(artifact: Artifact) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in artifact.read("curves.jsonl").splitlines()]
+    """Empty of an imported model: nobody here trained it."""
+    if not any(entry.path == CURVES_FILE for entry in artifact.manifest.files):
+        return []
+    return [json.loads(line) for line in artifact.read(CURVES_FILE).splitlines()]

@@ -88,4 +88,11 @@ def _sample_rows(bench: Bench) -> list[SampleRow]:
         if len(rows.setdefault(label, [])) < SAMPLES_A_CLASS:
             rows[label].append(pixels)
     names = bench.prior.spec.class_names
-    return [SampleRow("samples" if label is None else names[label], pictures) for label, pictures in rows.items()]
+    return [SampleRow(_class_name(label, names), pictures) for label, pictures in rows.items()]
+
+
+def _class_name(label: int | None, names: Sequence[str]) -> str:
+    """An imported prior has classes without names."""
+    if label is None:
+        return "samples"
+    return names[label] if names else f"class {label}"
