@@ -9,7 +9,7 @@ from datasets.store import Artifact, Store
 from datasets.store.lineage import find_artifact
 from datasets.store.pointers import Pointed, history, names, promote
 from datasets.store.pointers import current as newest
-from flows.commands_inspect import open_store
+from flows.stores import store_of
 from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
 from tasks.gates import metrics_of
@@ -19,7 +19,7 @@ from tasks.retrain_config import PromoteConfig
 
 def promote_to(options: argparse.Namespace) -> int:
     """`tessera promote NAME FINGERPRINT [--gates CONFIG] [--force]`: status 1 if a gate is not passed."""
-    store = open_store(options)
+    store = store_of(options)
     artifact = find_artifact(store, options.fingerprint)
     pointed = _by_force(store, options, artifact) if options.force else _by_gates(store, options, artifact)
     if pointed is None:
@@ -50,7 +50,7 @@ def _by_gates(store: Store, options: argparse.Namespace, artifact: Artifact) -> 
 
 def current(options: argparse.Namespace) -> int:
     """`tessera current [NAME] [--history]`: what names point to."""
-    store = open_store(options)
+    store = store_of(options)
     chosen = [options.name] if options.name else names(store)
     if options.history:
         rows = [entry for name in chosen for entry in history(store, name)]

@@ -26,7 +26,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     output = (home / "output.log").open("w")
     process = marked.start(
         "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1",
-        environment={**IMPATIENT, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}, output=output,
+        environment={**IMPATIENT, "PREFECT_HOME": str(home)}, output=output,
     )  # fmt: skip
     found = Service(f"http://127.0.0.1:{port}/api", home, process)
     try:

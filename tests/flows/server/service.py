@@ -16,8 +16,8 @@ import httpx
 from flows.local_server import QUIET
 from tests.flows.conftest import ROOT
 
-DEADLINE_SECONDS = 240.0
-PATIENCE_SECONDS = 60.0
+DEADLINE_SECONDS = 600.0
+PATIENCE_SECONDS = 180.0
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 Found = TypeVar("Found")
 
