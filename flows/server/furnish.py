@@ -10,12 +10,21 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry
 from prefect.workers.process import ProcessWorker
 
 from flows.local_server import ROOT, ServerError, start_child
 
+TAG = "tessera"  # of every deployment, and so of its runs
 AUTOMATIONS = ROOT / "automations.yaml"
 POOLS: Mapping[str, str] = {
     "cpu": "Sharding and evaluation: any machine.",
@@ -63,6 +72,23 @@ def ensure_automations(client: SyncPrefectClient, automations: list[AutomationCo
             client.update_automation(there[0].id, wanted.model_copy(update={"enabled": there[0].enabled}))
         else:
             client.create_automation(wanted)
+
+
+def requeue_crashed(client: SyncPrefectClient) -> int:
+    """Put runs back into their queues whose crash no automation saw, because the server itself was ending.
+
+    Returns:
+        How many.
+    """
+    crashed = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+        )
+    )
+    for run in crashed:
+        client.set_flow_run_state(run.id, AwaitingRetry(message="The server ended while it ran; it goes on."))
+    return len(crashed)
 
 
 def deploy_all(environment: Mapping[str, str]) -> None:

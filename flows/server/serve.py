@@ -94,6 +94,8 @@ def _furnish(plan: Plan, url: str, environment: Mapping[str, str]) -> None:
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
         furnish.ensure_pools(client, plan.num_gpus)
         furnish.ensure_automations(client, furnish.read_automations())
+        if requeued := furnish.requeue_crashed(client):
+            _say(f"{requeued} runs go on where they were when the server ended")
     furnish.deploy_all(environment)
 
 

@@ -13,6 +13,8 @@ from tests.processes import Marked
 
 #: A worker asks for runs, and hears of changes, more often than people need.
 IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+#: Secrets that every worker is given, and that may be found nowhere afterwards.
+PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": "planted-77d0a3c5e81b"}
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     output = (home / "output.log").open("w")
     process = marked.start(
         "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1",
-        environment={**IMPATIENT, "PREFECT_HOME": str(home)}, output=output,
+        environment={**IMPATIENT, **PLANTED, "PREFECT_HOME": str(home)}, output=output,
     )  # fmt: skip
     found = Service(f"http://127.0.0.1:{port}/api", home, process)
     try:
