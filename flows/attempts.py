@@ -41,8 +41,8 @@ def begin() -> None:
     get_run_logger().info("run %d of at most %d; %d task runs of dead processes swept", count, MAX_RUNS, swept)
     if count > MAX_RUNS:
         raise TooManyAttempts(
-            f"this run has begun {count - 1} times and its process died each time (out of memory?): see its log, "
-            "change what is wrong, and start it again; what is finished is kept"
+            f"this run has begun {count - 1} times and its process died each time (for lack of memory?): "
+            "see its log, change what is wrong, and start it again; what is finished is kept"
         )
 
 

@@ -58,22 +58,20 @@ def test_pools_and_automations_are_there(service: Service) -> None:
             assert _holds(row[part], entry[part]), (row[part], entry[part])
 
 
-def test_a_second_start_changes_nothing(service: Service) -> None:
+def test_furnishing_again_changes_nothing(service: Service) -> None:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - takes its settings from the environment
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
     from flows.server import furnish  # noqa: PLC0415
 
     def ids() -> dict[str, str]:
-        paths = ("/deployments/filter", "/automations/filter", "/work_pools/filter")
+        paths = ("/automations/filter", "/work_pools/filter")
         return {f"{path} {row['name']}": row["id"] for path in paths for row in service.found(path, {})}
 
     before = ids()
-    environment = {"PREFECT_API_URL": service.url, "PREFECT_HOME": str(service.home)}
     with temporary_settings({PREFECT_API_URL: service.url}), get_client(sync_client=True) as client:
         assert furnish.ensure_pools(client, num_gpus=5) == []
         furnish.ensure_automations(client, furnish.read_automations())
-    furnish.deploy_all(environment)
     assert ids() == before
     pools = {pool["name"]: pool["concurrency_limit"] for pool in service.found("/work_pools/filter", {})}
     assert pools["gpu"] == 1, "what people have set stays"
