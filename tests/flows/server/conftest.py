@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.flows.server.service import Service, until
 from tests.processes import Marked
+from tests.tiny import Published, write_preset
 
 #: A worker asks for runs, and hears of changes, more often than people need.
 IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -44,3 +48,26 @@ def _has_workers(service: Service) -> bool:
         return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in ("cpu", "gpu"))
     except (httpx.HTTPError, OSError):
         return False
+
+
+@dataclass(frozen=True)
+class Journey:
+    """Two runs of one config."""
+
+    folder: Path
+    runs: tuple[str, str]
+    seconds: tuple[float, float]
+
+
+@pytest.fixture(scope="session")
+def journey(service: Service, published: Published, tmp_path_factory: pytest.TempPathFactory) -> Journey:
+    """The tiny pipeline, run through the API, and the same again."""
+    folder = tmp_path_factory.mktemp("journey")
+    preset = write_preset(folder / "tiny.yaml", folder / "store", published.source)
+    runs, seconds = [], []
+    for _ in range(2):
+        started = time.monotonic()
+        runs.append(service.start("end-to-end", preset=str(preset), store=str(folder / "store")))
+        assert service.finished(runs[-1])["state"]["name"] == "Completed", service.logs(runs[-1])
+        seconds.append(time.monotonic() - started)
+    return Journey(folder, (runs[0], runs[1]), (seconds[0], seconds[1]))

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.flows.server.conftest import PLANTED
+from tests.flows.server.conftest import PLANTED, Journey
 from tests.flows.server.service import Service, states
-from tests.tiny import KINDS, STAGES, Published, write_preset
+from tests.tiny import KINDS, STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@dataclass(frozen=True)
-class Journey:
-    """Two runs of one config."""
-
-    folder: Path
-    runs: tuple[str, str]
-    seconds: tuple[float, float]
-
-
-@pytest.fixture(scope="module")
-def journey(service: Service, published: Published, tmp_path_factory: pytest.TempPathFactory) -> Journey:
-    folder = tmp_path_factory.mktemp("journey")
-    preset = write_preset(folder / "tiny.yaml", folder / "store", published.source)
-    runs, seconds = [], []
-    for _ in range(2):
-        started = time.monotonic()
-        runs.append(service.start("end-to-end", preset=str(preset), store=str(folder / "store")))
-        assert service.finished(runs[-1])["state"]["name"] == "Completed", service.logs(runs[-1])
-        seconds.append(time.monotonic() - started)
-    return Journey(folder, (runs[0], runs[1]), (seconds[0], seconds[1]))
 
 
 def test_the_second_run_is_served_from_the_cache(
