@@ -42,13 +42,21 @@ class Commands:
     def __init__(self, parent: Parser, title: str = "commands") -> None:
         self._commands = parent.add_subparsers(title=title, metavar="COMMAND", required=True)
 
-    def add(self, name: str, help_text: str, where: str) -> Parser:
-        """Add a command with the options that all have; `where` is `room:function`, of flows/commands_room.py."""
+    def add(self, name: str, help_text: str, where: str, *, prints: bool = True) -> Parser:
+        """Add a command with the options that all have; `where` is `room:function`, of flows/commands_room.py.
+
+        Args:
+            name: the word.
+            help_text: one line.
+            where: which function answers.
+            prints: it answers with figures, which can be JSON.
+        """
         command: Parser = self._commands.add_parser(name, help=help_text, description=_sentence(help_text))
         command.add_argument(
             "--store", metavar="URL", help="the artifact store (default: the config's, or TESSERA_STORE)"
         )
-        command.add_argument("--json", action="store_true", help="print JSON")
+        if prints:
+            command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--debug", action="store_true", help="show tracebacks and Prefect's log")
         command.set_defaults(command=_lazily(where))
         return command
@@ -75,7 +83,8 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect, _add_tokens, _add_models, _add_corpus):
+    rooms = (_add_run, _add_inspect, _add_tokens, _add_models, _add_corpus, _add_pointers, _add_server)
+    for add_room in rooms:
         add_room(commands)
     return top
 
@@ -111,6 +120,31 @@ def _add_inspect(commands: Commands) -> None:
     gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
     gc.add_argument("--delete", action="store_true", help="really delete")
     gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
+
+
+def _add_pointers(commands: Commands) -> None:
+    told = "let a name point to an artifact; an evaluation has to pass the gates"
+    promote = commands.add("promote", told, "pointers:promote_to")
+    promote.add_argument("name", metavar="NAME", help="lower-case letters, digits and dashes")
+    promote.add_argument(
+        "fingerprint", metavar="FINGERPRINT", help="of an evaluation, which stands for all it looked at"
+    )
+    promote.add_argument("--gates", metavar="CONFIG", help="preset or YAML file whose promote.* are the gates")
+    promote.add_argument("--force", action="store_true", help="whatever the gates say")
+    current = commands.add("current", "say what names point to", "pointers:current")
+    current.add_argument("name", metavar="NAME", nargs="?", help="all names without it")
+    current.add_argument("--history", action="store_true", help="everything that was promoted before, too")
+
+
+def _add_server(commands: Commands) -> None:
+    text = "start a Prefect server with all deployments in it, and workers"
+    server = commands.add("server", text, "server:serve", prints=False)
+    server.add_argument("--host", default="127.0.0.1", help="where it listens (127.0.0.1: for this machine alone)")
+    server.add_argument("--port", type=int, default=4200, help="(4200)")
+    server.add_argument(
+        "--pools", nargs="*", default=["cpu", "gpu"], choices=["cpu", "gpu"], help="start a worker here for each (both)"
+    )
+    server.add_argument("--gpus", type=int, metavar="N", help="slots of the gpu pool (the GPUs of this machine, or 1)")
 
 
 def _add_tokens(commands: Commands) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
 from datasets.plane_check import check_plane
+from tasks.retrain_config import PromoteConfig, RetrainConfig
 from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
@@ -37,6 +39,15 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    promote: PromoteConfig = PromoteConfig()
+    """When a candidate becomes current; not part of any fingerprint."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does; not part of any fingerprint."""
+
+    @property
+    def pointer(self) -> str:
+        """The name that says what is current of this config."""
+        return self.retrain.pointer or re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63]
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:

@@ -193,7 +193,7 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_delay")
 def test_an_outage_is_tried_again(published: Published, tmp_path: Path) -> None:
     stage = Flaky(published, tmp_path / "store", [StoreUnavailable("gone"), StoreUnavailable("still gone")])
-    outcome = _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+    outcome = _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert (outcome[1], stage.tries) == ("Completed", 3)
     assert outcome[2].digest == published.artifacts["corpus"].manifest.digest
 
@@ -203,7 +203,7 @@ def test_an_outage_is_tried_again(published: Published, tmp_path: Path) -> None:
 def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception) -> None:
     stage = Flaky(published, tmp_path / "store", [error])
     with pytest.raises(type(error), match=error.args[0]):
-        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1
 
 
@@ -211,7 +211,7 @@ def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception)
 def test_an_outage_that_lasts_fails(published: Published, tmp_path: Path) -> None:
     stage = Flaky(published, tmp_path / "store", [StoreUnavailable(f"gone {i}") for i in range(9)])
     with pytest.raises(StoreUnavailable, match="gone 3"):
-        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1 + 3
 
 
