@@ -209,3 +209,22 @@ def _in_a_flow(function: Callable[[], Any]) -> Any:
         return function()
 
     return around()
+
+
+def test_fine_tuning_in_the_pipeline(
+    ran: tuple[Path, Published, Any], published: Published, tmp_path: Path, ledger: Ledger, recorder: Recorder
+) -> None:
+    """A start of the wrong size is told before anything runs; a right one is an input of the new prior."""
+    preset, _, _ = ran
+    start = published.artifacts["prior"].manifest
+    copy = published.copy(tmp_path / "store")
+    fields = {"preset": str(preset), "store": str(copy.root)}
+    wrong = {"prior.init_from": start.fingerprint, "prior.num_layers": 3}
+    with pytest.raises(ValueError, match="num_layers 2, not 3"):
+        end_to_end(**fields, overrides=wrong)
+    assert _states(ledger) == []
+    tuned = {"prior.init_from": start.fingerprint[:10], "prior.training.num_steps": 2, "sample.num_per_class": 1}
+    end_to_end(**fields, overrides=tuned)
+    prior = next(ref for stage, _, ref in ledger.outcomes if stage == "train_prior")
+    assert start.as_input() in Store.open(copy.config.store).get(prior).manifest.inputs
+    assert _states(ledger) == ["Cached"] * 3 + ["Completed"] * 3

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vqgan_core.config.base import LATER, Config, ExecutionConfig
+from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.tokens import TARGET, ColumnName
 from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
@@ -124,6 +124,8 @@ class TrainPriorConfig(PriorConfig):
     """Share of the tokens that training does not read at all: their embedding is zero."""
     random_order: RandomOrderConfig = RandomOrderConfig()
     """Course of the order random_annealed; no other order uses it."""
+    init_from: Annotated[str | None, Field(min_length=4), INPUT] = None
+    """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
     execution: PriorExecution = PriorExecution()

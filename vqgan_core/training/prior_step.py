@@ -26,6 +26,7 @@ from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
 from vqgan_core.training.pieces import pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
+from vqgan_core.training.start import require_same_prior
 
 
 class PriorStep:
@@ -37,18 +38,29 @@ class PriorStep:
         config: recipe and execution.
         spec: the tokens that are modelled.
         device: where to compute; None asks the config.
+        start: a prior whose weights training begins with.
 
     Raises:
-        ValueError: a class condition without classes, or a device that is not there.
+        ValueError: a class condition without classes, a device that is not there, or a start of another architecture
+            or of other tokens.
     """
 
-    def __init__(self, config: TrainPriorConfig, spec: TokenSpec, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainPriorConfig,
+        spec: TokenSpec,
+        device: torch.device | None = None,
+        start: Prior | None = None,
+    ) -> None:
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
         prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
         with streams.seeded(training.seed, "prior weights"):
             self.prior = Prior(config.model(), spec).to(self.device)
+        if start is not None:
+            require_same_prior(start.config, start.spec, config, spec)
+            self.prior.load_state_dict(start.state_dict())
         self.prior.train()
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
         self.prior.transformer.activation_checkpointing = execution.activation_checkpointing

@@ -38,6 +38,7 @@ from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
 from vqgan_core.training.schedule import gumbel_temperature
+from vqgan_core.training.start import TokenizerStart, freeze_codebook
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
@@ -51,14 +52,17 @@ class TokenizerStep:
     Args:
         config: recipe and execution.
         device: where to compute; None asks the config.
+        start: what training begins with, in place of new weights.
 
     Raises:
-        ValueError: perceptual weights or a device that are not there.
+        ValueError: perceptual weights or a device that are not there, or a start of another architecture.
     """
 
     finished_early = False
 
-    def __init__(self, config: TrainTokenizerConfig, device: torch.device | None = None) -> None:
+    def __init__(
+        self, config: TrainTokenizerConfig, device: torch.device | None = None, start: TokenizerStart | None = None
+    ) -> None:
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
@@ -67,6 +71,10 @@ class TokenizerStep:
             self.tokenizer = Tokenizer(config.model()).to(self.device)
         with streams.seeded(training.seed, "discriminator weights"):
             self.loss = TokenizerLoss(config.loss, config.autoencoder.image_channels).to(self.device)
+        if start is not None:
+            start.give(self.tokenizer, self.loss.discriminator)
+        if config.freeze_codebook:
+            freeze_codebook(self.tokenizer.quantizer)
         self.tokenizer.train()
         self.loss.train()
         self._autoencoder = Optimized(self.tokenizer, training)
@@ -179,7 +187,8 @@ class TokenizerStep:
         metrics = {"usage": chosen.mean()}
         quantizer = self.tokenizer.quantizer
         targets = [quantizer.targets(*piece) for piece in zip(latents, indices, strict=True)]
-        quantizer.end_step(targets, indices)
+        if not self.config.freeze_codebook:
+            quantizer.end_step(targets, indices)
         if self._restart is not None:
             for piece in indices:
                 self._restart.observe(piece)
