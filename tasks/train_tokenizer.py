@@ -13,12 +13,13 @@ from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.start import load_start
 from tasks.training import run_training, training_headway
+from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.tokenizer_step import TokenizerStep
 
-STAGE = Stage("train_tokenizer", "1", "tokenizer")
+STAGE = Stage("train_tokenizer", "2", "tokenizer")
 NUM_PICTURES = 16
 
 
@@ -36,17 +37,18 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, start: Artifact | N
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
     corpus = Corpus.open(artifact)
+    rank, world_size = distributed.rank(), distributed.world_size()
     size_px = config.autoencoder.resolution_px
     batches = corpus.batches(
         "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment,
         cache_bytes=execution.cache_bytes,
-    )  # fmt: skip
-    validation = partial(
-        corpus.sequential, "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
-    )
+    ).share(rank, world_size, training.accumulate_batches)  # fmt: skip
+    validation = corpus.sequential(
+        "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
+    ).share(rank, world_size)
     step = TokenizerStep(config, device=device, start=None if start is None else load_start(start))
     result = run_training(
-        step, batches, validation, config=training, execution=execution, work=work, label="train tokenizer"
+        step, batches, lambda: validation, config=training, execution=execution, work=work, label="train tokenizer"
     )
     files = step.result_files()
     tokenizer = Tokenizer.from_files(files).to(device).eval()

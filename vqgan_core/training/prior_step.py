@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior import Prior, decay_groups
 from vqgan_core.training import streams
@@ -41,8 +42,8 @@ class PriorStep:
         start: a prior whose weights training begins with.
 
     Raises:
-        ValueError: a class condition without classes, a device that is not there, or a start of another architecture
-            or of other tokens.
+        ValueError: a class condition without classes, a device that is not there, one of several processes, or a start
+            of another architecture or of other tokens.
     """
 
     def __init__(
@@ -52,6 +53,11 @@ class PriorStep:
         device: torch.device | None = None,
         start: Prior | None = None,
     ) -> None:
+        if distributed.world_size() > 1:
+            raise ValueError(
+                f"a prior is trained in one process, this is one of {distributed.world_size()}: start it without "
+                "torchrun"
+            )
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
