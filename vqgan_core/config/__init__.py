@@ -3,6 +3,7 @@
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
@@ -35,6 +36,7 @@ from vqgan_core.config.tokenizer import (
     PerturbationConfig,
     TokenizerConfig,
     TokenizerLossConfig,
+    TopLevelConfig,
     TrainTokenizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
@@ -53,6 +55,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -60,14 +63,17 @@ __all__ = [
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "ImagePlane",
     "IntervalGuidance",
     "LfqQuantizerConfig",
+    "LowResolutionPlane",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorExecution",
@@ -79,10 +85,12 @@ __all__ = [
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
+    "StoredPlane",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
+    "TopLevelConfig",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",

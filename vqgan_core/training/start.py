@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vqgan_core.config import PriorConfig, TokenizerConfig, TokenSpec
+from vqgan_core.config import PriorConfig, TokenizerConfig, TokenSpec, TopLevelConfig
 from vqgan_core.quantizers import Quantizer
 from vqgan_core.tokenizer import Tokenizer
 
@@ -99,13 +99,22 @@ def _tokenizer_facts(config: TokenizerConfig) -> dict[str, Any]:
         for name in type(autoencoder).model_fields
         if name not in _FREE_OF_AUTOENCODER
     }
+    facts = {**_level_facts(config), **fixed, "attention at levels": attention, "pixels": config.pixels}
+    if config.top is None:
+        return {**facts, "top": "none"}
+    return {**facts, "top": "there", "top.factor": config.top.factor} | {
+        f"top.{name}": value for name, value in _level_facts(config.top).items()
+    }
+
+
+def _level_facts(config: TokenizerConfig | TopLevelConfig) -> dict[str, Any]:
     quantizer = {f"quantizer.{name}": getattr(config.quantizer, name, None) for name in _MEANING}
-    sizes = {"codebook_size": config.codebook_size, "codebook_dim": config.codebook_dim}
-    return {**sizes, **fixed, **quantizer, "attention at levels": attention}
+    return {"codebook_size": config.codebook_size, "codebook_dim": config.codebook_dim, **quantizer}
 
 
 def _require_same(kind: str, start: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differ = [f"{name} {start[name]}, not {wanted[name]}" for name in start if start[name] != wanted[name]]
+    both = [name for name in start if name in wanted]  # one may have a level that the other has not
+    differ = [f"{name} {start[name]}, not {wanted[name]}" for name in both if start[name] != wanted[name]]
     if differ:
         raise ValueError(
             f"the {kind} that init_from names has {'; '.join(differ)}: set its values here, or begin with another one"

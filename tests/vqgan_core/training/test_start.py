@@ -77,6 +77,20 @@ def test_a_frozen_codebook_stays_and_the_rest_moves(kind: str) -> None:
     assert not torch.equal(unfrozen.tokenizer.quantizer.decode(torch.arange(16).view(1, 4, 4) % 16), entries)
 
 
+def test_both_codebooks_of_two_levels_are_frozen() -> None:
+    two = {"quantizer__kind": "ema", "top__codebook_size": 8, "top__codebook_dim": 3}
+    start = start_of(trained(**two))
+    step = TokenizerStep(tokenizer_config(freeze_codebook=True, **FROM, **two), start=start)
+    for number in range(2):
+        step.train_step(images_of(number), number)
+    for name in ("quantizer.codebook", "quantizer.sum_chosen", "top.quantizer.codebook", "top.quantizer.num_chosen"):
+        assert torch.equal(step.tokenizer.state_dict()[name], start.tokenizer.state_dict()[name]), name
+    with pytest.raises(ValueError, match=r"top there, not none"):
+        require_same_tokenizer(start.tokenizer.config, tokenizer_config(quantizer__kind="ema").model())
+    with pytest.raises(ValueError, match=r"top\.codebook_size 8, not 4"):
+        require_same_tokenizer(start.tokenizer.config, tokenizer_config(**two | {"top__codebook_size": 4}).model())
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
