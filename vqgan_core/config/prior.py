@@ -114,13 +114,6 @@ class RandomOrderConfig(Config):
         return self
 
 
-class PriorExecution(TrainingExecution):
-    """How train_prior runs."""
-
-    activation_checkpointing: bool = False
-    """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
-
-
 class TrainPriorConfig(PriorConfig):
     """Recipe and execution of the train_prior stage."""
 
@@ -137,7 +130,7 @@ class TrainPriorConfig(PriorConfig):
     """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: PriorExecution = PriorExecution()
+    execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
