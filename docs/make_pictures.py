@@ -12,9 +12,10 @@ import torch
 
 from datasets.corpus import Corpus
 from datasets.store import Store
+from tasks.drawing import to_pixels
 from tasks.models import load_tokenizer
 from tasks.report.pictures import grid
-from tasks.sample import read_samples, to_pixels
+from tasks.sample import read_samples
 
 COLUMNS = 16
 

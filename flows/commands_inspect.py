@@ -14,7 +14,7 @@ from datasets.store.lineage import ancestors, find_artifact
 from flows.tables import plain_table, print_json, print_table
 from vqgan_core.config import ConfigError
 
-KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
+KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "sweep")
 
 
 def ls(options: argparse.Namespace) -> int:

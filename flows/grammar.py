@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -89,13 +89,18 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
+    sweep = commands.add_with_config(
+        "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
+    )
+    for kind in ("corpus", "tokenizer", "tokens", "prior", "evaluation"):
+        sweep.add_argument(f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own")
     commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
 
 
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples or evaluation; all without it"
+        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples, evaluation or sweep; all without it"
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")

@@ -9,7 +9,15 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
-from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
+from vqgan_core.config import (
+    Config,
+    ConfigError,
+    EncodeConfig,
+    EvaluateConfig,
+    SampleConfig,
+    SweepConfig,
+    TrainPriorConfig,
+)
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
 PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
@@ -36,6 +44,8 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    sweep: SweepConfig = SweepConfig()
+    """Which settings of sampling `tessera sweep` tries."""
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:

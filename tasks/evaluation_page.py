@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.store import Artifact
+from tasks.drawing import to_pixels
 from tasks.evaluation_units import Bench
 from tasks.report import (
     CodeUse,
@@ -23,7 +24,7 @@ from tasks.report import (
     render,
     summary_markdown,
 )
-from tasks.sample import read_samples, to_pixels
+from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
 
