@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vqgan_core.config import Config, ExecutionConfig
+from vqgan_core.config.base import LATER
 
 
 class StoreConfig(ExecutionConfig):
@@ -161,6 +162,9 @@ class ShardConfig(Config):
     """Larger images are quarantined before they are decoded."""
     max_bad_fraction: float = Field(0.5, ge=0, le=1)
     """The stage fails if a larger share of the source cannot be used."""
+    parent: Annotated[str | None, LATER] = "auto"
+    """Corpus to grow from: only images that it lacks are read, its shards stay. auto: the newest of this source and
+    recipe, if there is one; a fingerprint; null: make the whole corpus anew."""
     execution: ShardExecution = ShardExecution()
     """How it runs; not part of the fingerprint."""
 

@@ -21,12 +21,13 @@ from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable
 from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
+    ENTRY_SCHEMA,
     INDEX_SCHEMA,
     QUARANTINE_SCHEMA,
     QuarantineRow,
     RecordRow,
+    TableNames,
     from_parquet,
-    table_of,
     to_parquet,
 )
 from datasets.ingest.tar import write_tar
@@ -45,31 +46,30 @@ _IN_FLIGHT_A_PROCESS = 16  # bounds memory: so many raw images wait for each dec
 class UnitResult:
     """What a unit became. `files` holds its shards; a unit without a usable image has none."""
 
-    index: int
-    key: str
+    unit: Unit
     files: dict[str, bytes]
     records: tuple[RecordRow, ...]
     quarantined: tuple[QuarantineRow, ...]
 
     def to_files(self) -> dict[str, bytes]:
         """Shards and tables, to be stored as one part."""
-        records, quarantined = _table_names(self.index)
+        names = TableNames(self.unit.index)
         return {
             **self.files,
-            records: to_parquet(table_of(self.records, INDEX_SCHEMA)),
-            quarantined: to_parquet(table_of(self.quarantined, QUARANTINE_SCHEMA)),
+            names.records: to_parquet((row.to_row() for row in self.records), INDEX_SCHEMA),
+            names.quarantine: to_parquet((row.to_row() for row in self.quarantined), QUARANTINE_SCHEMA),
+            names.entries: to_parquet((tuple(entry.identity) for entry in self.unit.entries), ENTRY_SCHEMA),
         }
 
     @classmethod
     def from_files(cls, unit: Unit, read: Callable[[str], bytes]) -> UnitResult:
         """The result of a stored unit, without its shards' bytes: finishing a corpus needs only the tables."""
-        records, quarantined = _table_names(unit.index)
+        names = TableNames(unit.index)
         return cls(
-            unit.index,
-            unit.key,
+            unit,
             {},
-            tuple(from_parquet(read(records), RecordRow)),
-            tuple(from_parquet(read(quarantined), QuarantineRow)),
+            tuple(from_parquet(read(names.records), RecordRow)),
+            tuple(from_parquet(read(names.quarantine), QuarantineRow)),
         )
 
 
@@ -121,7 +121,7 @@ def build_unit(
         if progress is not None:
             progress(done)
     files, records = _pack(unit.index, [kept[key] for key in sorted(kept)], config)
-    return UnitResult(unit.index, unit.key, files, tuple(records), tuple(sorted(quarantined, key=lambda r: r.path)))
+    return UnitResult(unit, files, tuple(records), tuple(sorted(quarantined, key=lambda r: r.path)))
 
 
 def split_of(key: str, validation_fraction: float) -> str:
@@ -198,7 +198,3 @@ def _row(item: _Kept, split: str, shard: str, offset: int) -> RecordRow:
         source_path=item.entry.path,
         source_sha256=item.sha256,
     )
-
-
-def _table_names(index: int) -> tuple[str, str]:
-    return f"records-{index:06d}.parquet", f"quarantine-{index:06d}.parquet"
