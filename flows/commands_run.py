@@ -69,9 +69,11 @@ def config_of_options(options: argparse.Namespace) -> PipelineConfig:
     return PipelineConfig.preset(options.config, overrides_of(options))
 
 
-def run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> dict[str, Any]:
+def run_flow(
+    options: argparse.Namespace, name: str, given: dict[str, str], config: PipelineConfig | None = None
+) -> dict[str, Any]:
     """Run a flow by name, say what became of its stages, and return the reference of its last artifact."""
-    config = config_of_options(options)  # a wrong config is told before anything is started
+    config = config or config_of_options(options)  # a wrong config is told before anything is started
     with local_server(debug=options.debug):
         import importlib  # noqa: PLC0415 - after the server's environment is set
 

@@ -75,7 +75,7 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect, _add_tokens, _add_models):
+    for add_room in (_add_run, _add_inspect, _add_tokens, _add_experiments, _add_models):
         add_room(commands)
     return top
 
@@ -97,10 +97,19 @@ def _add_run(commands: Commands) -> None:
     commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
 
 
+def _add_experiments(commands: Commands) -> None:
+    group = commands.group("experiment", "train several things and compare them on one page")
+    priors = group.add_with_config("priors", "several priors on the same tokens", "experiment:priors")
+    priors.add_argument("--tokens", metavar="FINGERPRINT", help="read this tokens artifact, not the config's own")
+    group.add_with_config("factors", "tokenizers of several downsampling factors", "experiment:factors")
+
+
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples, evaluation or sweep; all without it"
+        "kind",
+        nargs="?",
+        help="corpus, tokenizer, tokens, prior, samples, evaluation, sweep or experiment; all without it",
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")

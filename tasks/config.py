@@ -77,16 +77,16 @@ class PipelineConfig(Config):
         return self
 
 
-def find_preset(name: str) -> Path:
-    """The YAML file of a preset name or path.
+def find_preset(name: str, folder: Path = PRESETS) -> Path:
+    """The YAML file of a preset name in a folder, or of a path.
 
     Raises:
         ConfigError: neither a file nor a preset; names the presets there are.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    path = PRESETS / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ConfigError(f"there is no preset {name!r}: choose one of {known}, or give the path of a .yaml file")
     return path

@@ -221,29 +221,34 @@ def _draw_shards(drawer: Drawer, samples: Sequence[Sample], work: Work) -> dict[
                 data = _draw_shard(drawer, chunk, pace)
                 work.workspace.put(name, data)
             files[name] = data
-            bar.update(start + len(chunk))
+            pace.tell(start + len(chunk))
     return files
 
 
 class _Pace:
-    """Tells a bar of each batch, with the images a second that this run draws."""
+    """Tells a bar how far it is, with the images a second that this run draws."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar, self._started, self._count = bar, time.monotonic(), 0
 
-    def drew(self, count: int, done: int) -> None:
+    def drew(self, count: int) -> None:
         """Count a batch."""
         self._count += count
+
+    def tell(self, done: int) -> None:
+        """So many images are there, or drawn."""
         seconds = max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(done, {"images/s": self._count / seconds})
+        self._bar.update(done, {"images/s": self._count / seconds} if self._count else None)
 
 
 def _draw_shard(drawer: Drawer, chunk: Sequence[Sample], pace: _Pace) -> bytes:
     members = []
     for batch in drawer.batches(chunk):
+        if batch[0] != chunk[0]:
+            pace.tell(batch[0].number)
         for drawn in drawer.draw(batch):
             members += _members(drawn, about(drawer.config, drawer.prior, drawn))
-        pace.drew(len(batch), batch[-1].number + 1)
+        pace.drew(len(batch))
     return write_tar(members)[0]
 
 

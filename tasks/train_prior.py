@@ -9,6 +9,8 @@ from datasets.store import Artifact
 from datasets.tokens import TokenDataset
 from tasks.columns import reads, spec_of
 from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.stopwatch import NAME as SECONDS
+from tasks.stopwatch import Stopwatch
 from tasks.training import run_training, training_headway
 from vqgan_core.config import TrainPriorConfig
 from vqgan_core.training import history_bytes, prepare, resolve_device
@@ -30,7 +32,7 @@ def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
     tokens = TokenDataset.open(artifact)
     spec = spec_of(tokens, config)
-    step = PriorStep(config, spec, device=device)
+    step, stopwatch = PriorStep(config, spec, device=device), Stopwatch(work.workspace)
     result = run_training(
         step,
         tokens.batches("train", training.batch_size, seed=training.seed, **reads(config)),
@@ -39,9 +41,14 @@ def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
         execution=execution,
         work=work,
         label="train prior",
+        stopwatch=stopwatch,
     )
-    files = {**step.result_files(), "curves.jsonl": history_bytes(result.history)}
-    return Product(files=files, summary=_summary(result.history, step), device=str(device))
+    return Product(
+        files={**step.result_files(), "curves.jsonl": history_bytes(result.history)},
+        views={SECONDS: stopwatch.to_bytes()},
+        summary=_summary(result.history, step),
+        device=str(device),
+    )
 
 
 def _summary(history: list[dict[str, float | int | None]], step: PriorStep) -> dict[str, Any]:

@@ -183,15 +183,15 @@ def test_the_best_fraction_of_each_class_is_kept(ask: Ask, published: Published,
 
 def test_rejection_goes_on_where_it_was_stopped(ask: Ask, tmp_path: Path) -> None:
     request = ask(rejection={"kind": "domain", "fraction": 0.5}, images_per_shard=8)
-    recorder = Recorder(stop_after=4)
     with pytest.raises(Stopped):
-        execute(request, Store.open(str(tmp_path / "a")), recorder)
-    again = Recorder()
-    store = Store.open(str(tmp_path / "a"))
-    resumed = execute(request, store, again)
-    assert resumed.digest == publish(request, tmp_path / "b").ref.digest
-    assert len(again.updates) < len(recorder.updates) + len(again.updates) == 4 + len(again.updates)
-    assert again.updates[0] == ("sample", 8)  # the first shard was there
+        execute(request, Store.open(str(tmp_path / "a")), Recorder(stop_after=2))
+    kept = sorted((tmp_path / "a" / "work").rglob("samples-*.tar"))
+    assert len(kept) == 2
+    before = [path.stat().st_mtime_ns for path in kept]
+    with pytest.raises(Stopped):  # once more, before the work is cleared: the first shards are not drawn again
+        execute(request, Store.open(str(tmp_path / "a")), Recorder(stop_after=4))
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert execute(request, Store.open(str(tmp_path / "a"))).digest == publish(request, tmp_path / "b").ref.digest
 
 
 def test_a_torchvision_classifier_judges_too(ask: Ask, tmp_path: Path) -> None:
