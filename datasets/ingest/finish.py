@@ -29,6 +29,7 @@ from datasets.ingest.rows import (
     TOMBSTONE_SCHEMA,
     QuarantineRow,
     RecordRow,
+    record_schema,
     to_parquet,
 )
 from datasets.sorting import SortedRows
@@ -86,7 +87,9 @@ def finish(
     classes = list(parentage.class_names) if parentage is not None else []
     # A class whose every image is unusable is none: nobody could learn or sample it.
     classes += [name for name in listing.class_names if name in account.labels and name not in classes]
-    about = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    about: dict[str, Any] = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    if config.pairs:
+        about["planes"] = {name: pair.holds.model_dump(mode="json") for name, pair in sorted(config.pairs.items())}
     files = {
         "quarantine.parquet": to_parquet(account.quarantine_rows(), QUARANTINE_SCHEMA),
         "classes.json": canonical_json({"classes": classes}),
@@ -99,7 +102,8 @@ def finish(
         files["tombstones.parquet"] = to_parquet(parentage.tombstones, TOMBSTONE_SCHEMA)
         summary |= {"generation": len(about["generations"]), "tombstones": len(parentage.tombstones)}
     metadata = {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
-    files["index.parquet"] = to_parquet(account.index_rows(classes, locations or {}), CORPUS_SCHEMA, metadata)
+    schema = record_schema(CORPUS_SCHEMA, planes=bool(config.pairs))
+    files["index.parquet"] = to_parquet(account.index_rows(classes, locations or {}), schema, metadata)
     return Finished(files, summary)
 
 
@@ -196,7 +200,7 @@ class _Account:
 
     def _by_key(self) -> Iterator[Iterator[RecordRow]]:
         for _, rows in itertools.groupby(self._records, key=itemgetter(0)):
-            yield (RecordRow(*row[2:]) for row in rows)
+            yield (RecordRow.from_row(row[2:]) for row in rows)
 
 
 @dataclass

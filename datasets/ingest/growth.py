@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import NamedTuple
 
 from datasets.ingest.build import UnitResult, duplicate_row
 from datasets.ingest.plan import Unit
@@ -63,12 +64,12 @@ def survivors(result: UnitResult, dead: set[str]) -> UnitResult:
     for row in alive:
         if row.reason == "duplicate":
             twins[row.sha256].append(row)
-    labels = {entry.path: entry.label for entry in result.unit.entries}
+    told = {entry.path: _Told.of(entry) for entry in result.unit.entries}
     records, quarantined = [], {row.path: row for row in alive}
     for record in result.records:
         if record.source_path not in dead:
             records.append(record)
-        elif heir := _inherit(record, twins[record.source_sha256], labels, quarantined):
+        elif heir := _inherit(record, twins[record.source_sha256], told, quarantined):
             records.append(heir)
     return replace(result, records=tuple(records), quarantined=tuple(quarantined.values()))
 
@@ -82,7 +83,7 @@ def _judge(rows: list[Row], growth: Growth) -> bool:
         if listed is not None and entry.identity == listed.identity:
             found = True
             continue
-        relabelled = listed is not None and entry.checksum == listed.checksum
+        relabelled = listed is not None and entry.checksum == listed.checksum and entry.label != listed.label
         reason = "deleted" if listed is None else "relabelled" if relabelled else "changed"
         growth.dead[unit].add(path)
         growth.tombstones.add((path, unit, reason, entry.checksum))
@@ -91,18 +92,31 @@ def _judge(rows: list[Row], growth: Growth) -> bool:
     return found
 
 
+class _Told(NamedTuple):
+    """What is said of an image besides its own bytes."""
+
+    label: str | None
+    partners: tuple[tuple[str, str], ...]
+    """Name and checksum of each second file."""
+
+    @classmethod
+    def of(cls, entry: SourceEntry) -> _Told:
+        """What a listing says."""
+        return cls(entry.label, tuple((partner.name, partner.checksum) for partner in entry.partners))
+
+
 def _inherit(
-    record: RecordRow, twins: list[QuarantineRow], labels: dict[str, str | None], quarantined: dict[str, QuarantineRow]
+    record: RecordRow, twins: list[QuarantineRow], told: dict[str, _Told], quarantined: dict[str, QuarantineRow]
 ) -> RecordRow | None:
-    """Pass a dead file's record on. Its label is in the shard and in token files, so an heir has the same."""
-    heir = next((row for row in twins if labels[row.path] == record.label), None)
+    """Pass a dead file's record on. Label and planes are in the shard and in token files: an heir has the same."""
+    heir = next((row for row in twins if told[row.path] == told[record.source_path]), None)
     for twin in twins:
         if heir is None:
             detail = f"same bytes as {record.source_path}, which is gone and had the label {record.label!r}"
             quarantined[twin.path] = replace(twin, detail=f"{detail}: a compacted corpus has it")
         else:
             quarantined[twin.path] = duplicate_row(
-                twin.path, record.source_sha256, labels[twin.path], heir.path, record.label
+                twin.path, record.source_sha256, told[twin.path].label, heir.path, record.label
             )
     if heir is None:
         return None

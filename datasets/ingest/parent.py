@@ -92,7 +92,7 @@ class Parent:
 
     def _unit(self, index: int) -> Unit:
         rows = read_table(self._read(index, TableNames(index).entries)).to_pydict().values()
-        return Unit(index, self.parts[index].key, tuple(SourceEntry(*row) for row in zip(*rows, strict=True)))
+        return Unit(index, self.parts[index].key, tuple(map(SourceEntry.from_row, zip(*rows, strict=True))))
 
     def _read(self, index: int, name: str) -> bytes:
         part = self.parts[index]

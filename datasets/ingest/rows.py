@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -15,17 +15,30 @@ from datasets.sorting import Row
 __all__ = [
     "ENTRY_SCHEMA",
     "INDEX_SCHEMA",
+    "PLANES_FIELD",
     "QUARANTINE_SCHEMA",
     "TOMBSTONE_SCHEMA",
+    "PlaneRow",
     "QuarantineRow",
     "RecordRow",
     "TableNames",
     "from_parquet",
     "read_schema",
     "read_table",
+    "record_schema",
     "to_parquet",
     "unit_of",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRow:
+    """What is kept beside an image: the bytes of the same shard that hold it."""
+
+    name: str
+    offset: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +59,19 @@ class RecordRow:
     height: int
     source_path: str
     source_sha256: str
+    planes: tuple[PlaneRow, ...] = ()
+    """By name; a table has this column where any record has any."""
 
     def to_row(self) -> Row:
-        """The fields in the order of the schema."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        """The fields in the order of the schema, planes last."""
+        *plain, planes = (getattr(self, name) for name in self.__slots__)
+        return (*plain, tuple(astuple(plane) for plane in planes))
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> RecordRow:
+        """The record of a row."""
+        *plain, planes = row
+        return replace(cls(*plain), planes=tuple(PlaneRow(*plane) for plane in planes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +108,23 @@ INDEX_SCHEMA = pa.schema(
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
 
-ENTRY_SCHEMA = pa.schema(
-    [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()), ("label", pa.string())]
+PLANES_FIELD = pa.field(
+    "planes",
+    pa.list_(
+        pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
+    ),
 )
-"""What a unit was made from: the identities of its entries."""
+"""The column that an index has besides where a corpus keeps anything beside its images."""
+ENTRY_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("label", pa.string()),
+        ("partners", pa.string()),
+    ]
+)
+"""What a unit was made from: the identities of its entries, second files as JSON."""
 TOMBSTONE_SCHEMA = pa.schema(
     [("path", pa.string()), ("unit", pa.int64()), ("reason", pa.string()), ("checksum", pa.string())]
 )
@@ -98,8 +133,19 @@ _Row = TypeVar("_Row", RecordRow, QuarantineRow)
 _ROW_GROUP = 1 << 16
 
 
+def record_schema(schema: pa.Schema = INDEX_SCHEMA, *, planes: bool) -> pa.Schema:
+    """The schema of an index, with the column of planes if told."""
+    return schema.append(PLANES_FIELD) if planes else schema
+
+
 def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536; rows come one by one."""
+    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536.
+
+    Args:
+        rows: come one by one; of each the first as many columns as the schema has.
+        schema: of the columns.
+        metadata: of the file.
+    """
     if metadata is not None:
         schema = schema.with_metadata(dict(metadata))
     sink, remaining = pa.BufferOutputStream(), iter(rows)
@@ -111,7 +157,7 @@ def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, st
 
 
 def _table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    columns = list(zip(*(row[: len(schema)] for row in rows), strict=True)) or [()] * len(schema)
     return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
@@ -132,8 +178,13 @@ def read_schema(data: bytes) -> pa.Schema:
 def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
     """Rows from their Parquet."""
     table = read_table(data)
-    columns: list[Any] = [table[field.name].to_pylist() for field in fields(kind)]
-    return [kind(*values) for values in zip(*columns, strict=True)]
+    names = [field.name for field in fields(kind) if field.name in table.column_names]
+    rows = table.select(names).to_pylist()
+    return [kind(**{name: _value(name, row[name]) for name in names}) for row in rows]
+
+
+def _value(name: str, value: Any) -> Any:
+    return tuple(PlaneRow(**plane) for plane in value) if name == "planes" else value
 
 
 def unit_of(shard: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -33,13 +33,22 @@ class Folder:
         self._config = config
         self._remote = Remote(config.url, config.endpoint_url)
 
-    def list(self, progress: Progress | None = None) -> Listing:
+    @property
+    def remote(self) -> Remote:
+        """The folder itself."""
+        return self._remote
+
+    def list(self, progress: Progress | None = None, is_other: Callable[[str], bool] | None = None) -> Listing:
         """All files below the folder, plus what a table of labels names and the folder lacks.
+
+        Args:
+            progress: told how many files are looked at.
+            is_other: whether a path is no file of this source.
 
         Raises:
             SourceError: it cannot be listed, or has no image.
         """
-        return Listing(self._items(progress), origin=self._config.url)
+        return Listing(self._items(progress, is_other or _none), origin=self._config.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -49,19 +58,20 @@ class Folder:
         """
         return self._remote.read(entry, entry.path)
 
-    def _items(self, progress: Progress | None) -> Iterator[SourceEntry | Skipped]:
-        found = self._remote.walk() if self._config.labels is None else self._in_table()
+    def _items(self, progress: Progress | None, is_other: Callable[[str], bool]) -> Iterator[SourceEntry | Skipped]:
+        files = ((path, info) for path, info in self._remote.walk() if not is_other(path))
+        found = files if self._config.labels is None else self._in_table(files)
         items = mapped_ahead(lambda item: self._candidate(*item), found, num_threads=_NUM_HASHERS, ahead=_AHEAD)
         for done, item in enumerate(items, start=1):
             yield item
             if progress is not None:
                 progress(done, None)
 
-    def _in_table(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _in_table(self, found: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Files with what the table says of them; what only the table knows has the type `missing`."""
         table = Remote(str(self._config.labels), self._config.endpoint_url).path
         own_name = table.removeprefix(self._remote.path.rstrip("/") + "/")
-        files = SortedRows(rows=((path, 1, *_facts(info)) for path, info in self._remote.walk() if path != own_name))
+        files = SortedRows(rows=((path, 1, *_facts(info)) for path, info in found if path != own_name))
         labels = ((path, 0, label) for path, label in read_labels(self._config))
         both = heapq.merge(labels, files, key=itemgetter(0, 1))
         for path, rows in itertools.groupby(both, key=itemgetter(0)):
@@ -88,6 +98,10 @@ class Folder:
 
 
 _FACTS = ("size", "type", "ETag", "etag", "mtime", "LastModified", "created")
+
+
+def _none(_path: str) -> bool:
+    return False
 
 
 def _facts(info: dict[str, Any]) -> tuple[Any, ...]:

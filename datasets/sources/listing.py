@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from datasets.errors import SourceError
 from datasets.sorting import Row, SortedRows
 from vqgan_core.config import canonical_json
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "Progress", "Skipped", "Source", "SourceEntry", "content_checksum", "is_image"]
+__all__ = [
+    "BY_RULE",
+    "IMAGE_SUFFIXES",
+    "Listing",
+    "Partner",
+    "Progress",
+    "Skipped",
+    "Source",
+    "SourceEntry",
+    "content_checksum",
+    "is_image",
+]
 
 Progress = Callable[[int, int | None], None]
 """Told how many items are done and, where it is known, of how many."""
@@ -31,6 +43,17 @@ IMAGE_SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Partner:
+    """A second file of an image: the name of its pair, where it is and what it was when it was listed."""
+
+    name: str
+    path: str
+    """Relative to the pair's own folder."""
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceEntry:
     """One image of a source: where it is, what it was when it was listed, and its label."""
 
@@ -41,21 +64,31 @@ class SourceEntry:
     label: str | None
     location: tuple[str, int] | None = None
     """File and offset of an image inside a container; not part of the listing's digest."""
+    partners: tuple[Partner, ...] = ()
+    """Its second files, by name."""
 
     @property
     def identity(self) -> list[Any]:
-        """What makes it this image and no other: where it was read from does not."""
-        return [self.path, self.bytes, self.checksum, self.label]
+        """What makes it this image and no other, ready for JSON: where it was read from does not."""
+        partners = [[list(astuple(partner)) for partner in self.partners]] if self.partners else []
+        return [self.path, self.bytes, self.checksum, self.label, *partners]
 
     def to_row(self) -> Row:
         """All of it, flat, the path first."""
-        return (self.path, self.bytes, self.checksum, self.label, *(self.location or (None, None)))
+        return (*self.to_table_row(), *(self.location or (None, None)))
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
-        """The entry of a row."""
-        path, num_bytes, checksum, label, file, offset = row
-        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset))
+        """The entry of a row, or of a row of a unit's table."""
+        path, num_bytes, checksum, label, partners, *location = row
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        file, offset = location or (None, 0)
+        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
+
+    def to_table_row(self) -> Row:
+        """Its identity, flat."""
+        partners = canonical_json([astuple(partner) for partner in self.partners]).decode() if self.partners else None
+        return (self.path, self.bytes, self.checksum, self.label, partners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +97,11 @@ class Skipped:
 
     path: str
     reason: str
-    """wrong_extension, no_label, not_in_table: left out by rule. Others (missing_file, unreadable, …): a fault."""
+    """wrong_extension, no_label, not_in_table, no_image: left out by rule. Others (missing_file, …): a fault."""
     detail: str = ""
 
 
-BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table"})
+BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table", "no_image"})
 """Reasons for leaving something out that are no fault of it: they do not count towards max_bad_fraction."""
 
 

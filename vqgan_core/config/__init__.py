@@ -3,11 +3,11 @@
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, SweepConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
     PriorConfig,
-    PriorExecution,
     RandomOrderConfig,
     SampleConfig,
     SampleExecution,
@@ -43,6 +43,7 @@ from vqgan_core.config.tokenizer import (
     PerturbationConfig,
     TokenizerConfig,
     TokenizerLossConfig,
+    TopLevelConfig,
     TrainTokenizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
@@ -63,6 +64,7 @@ __all__ = [
     "ConfigError",
     "ConstantGuidance",
     "DomainRejection",
+    "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -70,8 +72,10 @@ __all__ = [
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "ImagePlane",
     "IntervalGuidance",
     "LfqQuantizerConfig",
+    "LowResolutionPlane",
     "LpipsConfig",
     "MaskCompletion",
     "NoAdversarialConfig",
@@ -79,9 +83,9 @@ __all__ = [
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
-    "PriorExecution",
     "PriorTrainingConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
@@ -91,11 +95,13 @@ __all__ = [
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
+    "StoredPlane",
     "SweepConfig",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
+    "TopLevelConfig",
     "TorchvisionRejection",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
