@@ -12,8 +12,8 @@ import torch
 
 from datasets.corpus import Corpus
 from datasets.store import Store
-from tasks.drawing import to_pixels
 from tasks.models import load_tokenizer
+from tasks.plane import to_pixels
 from tasks.report.pictures import grid
 from tasks.sample import read_samples
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
+from datasets.plane_check import check_plane
 from vqgan_core.config import (
     Config,
     ConfigError,
@@ -59,15 +60,12 @@ class PipelineConfig(Config):
     @model_validator(mode="after")
     def _sections_fit_together(self) -> PipelineConfig:
         autoencoder, shard = self.tokenizer.autoencoder, self.shard
-        if autoencoder.image_channels != shard.channels:
+        check_plane(self.tokenizer, shard.channels, {name: pair.holds for name, pair in shard.pairs.items()})
+        if self.tokenizer.window_px > shard.size_px:
             raise ValueError(
-                f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
-                f"{shard.channels}: make them equal"
-            )
-        if autoencoder.resolution_px > shard.size_px:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
-                f"{shard.size_px}: images are never enlarged in training"
+                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} needs images of "
+                f"{self.tokenizer.window_px} px, which is larger than shard.size_px {shard.size_px}: images are never "
+                "enlarged in training"
             )
         if autoencoder.resolution_px % self.tokenizer.size_multiple:
             levels = "channel_multipliers" if self.tokenizer.top is None else "channel_multipliers and top.factor"

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.plane import pictures
 from tasks.sample_plan import Records, Sample
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
@@ -68,8 +69,8 @@ class Drawer:
         if self.score is not None:
             scores = self.score(images, self._labels(batch)).double().tolist()
             abouts = [{"score": round(score, 6)} for score in scores]
-        pixels = to_pixels(images)
-        return [Drawn(*one) for one in zip(batch, pixels, abouts, strict=True)]
+        shown = pictures(images, self.tokenizer.config)
+        return [Drawn(*one) for one in zip(batch, shown, abouts, strict=True)]
 
     def _sample(self, batch: Sequence[Sample]) -> Tensor:
         spec, config = self.prior.spec, self.config
@@ -104,12 +105,6 @@ class Drawer:
 
     def _labels(self, batch: Sequence[Sample]) -> Tensor:
         return torch.tensor([item.label or 0 for item in batch], device=self.device)
-
-
-def to_pixels(images: Tensor) -> list[NDArray[np.uint8]]:
-    """Images in [-1, 1], `B C H W`, as uint8 arrays `H W C` (rounded, not truncated)."""
-    scaled = (images.float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def about(config: SampleConfig, prior: Prior, drawn: Drawn) -> bytes:

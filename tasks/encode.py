@@ -20,10 +20,12 @@ from datasets.corpus import Corpus
 from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from tasks.models import load_tokenizer, tokenizer_config
+from tasks.plane import planes_of, require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
-from vqgan_core.config import EncodeConfig, TokenizerConfig, canonical_json, sha256_json
+from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
+from vqgan_core.training.images import images_of
 
 STAGE = Stage("encode", "1", "tokens")
 SPLITS = ("train", "val")
@@ -59,7 +61,8 @@ class _Units:
         self.config = config
         self.corpus = Corpus.open(corpus)
         model = tokenizer_config(tokenizer)
-        self.size_px = model.autoencoder.resolution_px
+        require_plane(model, self.corpus)
+        self.model = model
         self.meta = _meta(config, model, self.corpus, tokenizer)
         self._corpus_artifact = corpus
 
@@ -130,12 +133,13 @@ class _Encoder(_Units):
 
     def _indices(self, unit: _Unit) -> Iterator[NDArray[np.int64]]:
         batches = self.corpus.sequential(
-            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.size_px,
-            mirrored=unit.view == "center_flip",
+            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.model.window_px,
+            planes=planes_of(self.model), mirrored=unit.view == "center_flip",
         )  # fmt: skip
+        name = self.model.batch_name
         for batch in batches:
             with autocast(self.device, self.config.precision):
-                indices = self.tokenizer.encode(batch["images"].to(self.device))
+                indices = self.tokenizer.encode(images_of({name: batch[name].to(self.device)}, self.model))
             yield indices.flatten(1).cpu().numpy()
 
 
@@ -167,6 +171,7 @@ def _headway(
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
     size_px = model.autoencoder.resolution_px
     height, width = model.grid(size_px, size_px)
+    plane = {} if model.plane == ImagePlane() else {"plane": model.plane.recipe()}
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
         tokenizer_digest=artifact.manifest.digest,
@@ -175,8 +180,10 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
         height=height,
         width=width,
         class_names=corpus.class_names,
-        preprocessing={"size_px": size_px, "channels": corpus.channels, "precision": config.precision},
-    )
+        preprocessing={
+            "size_px": size_px, "channels": model.autoencoder.image_channels, "precision": config.precision, **plane
+        },
+    )  # fmt: skip
 
 
 def _histograms(work: Work, parts: list[Part], meta: TokenMeta) -> dict[str, NDArray[np.int64]]:

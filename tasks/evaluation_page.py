@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.store import Artifact
-from tasks.drawing import to_pixels
 from tasks.evaluation_units import Bench
+from tasks.plane import pictures
 from tasks.report import (
     CodeUse,
     Curves,
@@ -27,6 +27,7 @@ from tasks.report import (
 from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
+from vqgan_core.training.images import images_of
 
 SAMPLES_A_CLASS = 10
 CURVES_FILE = "curves.jsonl"
@@ -84,8 +85,10 @@ def _sentence(bench: Bench) -> str:
 
 @torch.no_grad()
 def _pictures(bench: Bench) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    images = next(iter(bench.images()))["images"][: bench.config.num_pictures]
-    return to_pixels(images), to_pixels(bench.tokenizer(images.to(bench.device)).reconstruction)
+    config = bench.tokenizer.config
+    shown = next(iter(bench.images()))[config.batch_name][: bench.config.num_pictures]
+    given = images_of({config.batch_name: shown.to(bench.device)}, config)
+    return pictures(shown, config), pictures(bench.tokenizer(given).reconstruction, config)
 
 
 def _sample_rows(bench: Bench) -> list[SampleRow]:
