@@ -6,8 +6,8 @@ twice the stored side), sorting and writing its line of the index, and multiplyi
     list     a request for every 1,000 keys
     read     a GET for every image (range requests of 8 MiB above that)
     write    a PUT for every shard, for a unit's three tables and its part.json; for each token file and its part.json
-    look     eight requests of s3fs to see that a new part is not there, twice; one for each file on publication, and for
-             a corpus' files once more when it is opened
+    look     eight requests of s3fs for each new part, to see twice that it is not there; one for each file on
+             publication, and for those of a corpus once more when it is opened
     shards   a GET for every 8 MiB of them, once for each run that reads them through the cache of shards
 
 Images of the source are not counted in GB: they stay where they are.
