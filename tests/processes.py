@@ -29,6 +29,7 @@ class Marked:
         environment: Mapping[str, str] | None = None,
         largest_file: int = resource.RLIM_INFINITY,
         start_new_session: bool = False,
+        takes_input: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
@@ -37,6 +38,7 @@ class Marked:
             environment: Variables besides those of this process.
             start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
+            takes_input: Whether its standard input is a pipe.
         """
 
         def prepare() -> None:
@@ -49,6 +51,7 @@ class Marked:
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
+            stdin=subprocess.PIPE if takes_input else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=start_new_session,
@@ -66,12 +69,12 @@ class Marked:
                 continue  # gone, or not ours
         return {pid: command for pid, command in found.items() if command}
 
-    def assert_gone(self, seconds: float = 15.0) -> None:
-        """Wait until nothing with the mark is left."""
+    def assert_gone(self, seconds: float = 15.0, but: int | None = None) -> None:
+        """Wait until nothing with the mark is left, but for one process."""
         deadline = time.monotonic() + seconds
-        while (left := self.survivors()) and time.monotonic() < deadline:
+        while (left := self.survivors()).keys() - {but} and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not left, f"still running: {left}"
+        assert not left.keys() - {but}, f"still running: {left}"
 
     def stop_all(self) -> None:
         """Kill whatever is left, for the end of a test that failed."""
