@@ -7,30 +7,36 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="sample", flow_run_name="sample · {preset}", persist_result=True, result_serializer="json")
+@flow(name="sample", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def sample(
     preset: str = "digits",
     store: str | None = None,
     prior: str | None = None,
     tokenizer: str | None = None,
+    tokens: str | None = None,
+    evaluation: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw images from a prior.
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
+        tokens: fingerprint of the tokens artifact whose records are completed; empty: the one that this preset's own
+            stage made.
+        evaluation: fingerprint of the evaluation artifact whose classifier rejects images; needed for that alone.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published samples artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer})
-    return StageRunner(config.store)(pipeline.request("sample")).ref.model_dump(mode="json")
+    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation})
+    return StageRunner(config).alone(pipeline.request("sample")).ref.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,16 @@ from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
 from datasets.plane_check import check_plane
-from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
+from tasks.retrain_config import PromoteConfig, RetrainConfig
+from vqgan_core.config import (
+    Config,
+    ConfigError,
+    EncodeConfig,
+    EvaluateConfig,
+    SampleConfig,
+    SweepConfig,
+    TrainPriorConfig,
+)
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
 PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
@@ -37,6 +47,17 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    sweep: SweepConfig = SweepConfig()
+    """Which settings of sampling `tessera sweep` tries."""
+    promote: PromoteConfig = PromoteConfig()
+    """When a candidate becomes current; not part of any fingerprint."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does; not part of any fingerprint."""
+
+    @property
+    def pointer(self) -> str:
+        """The name that says what is current of this config."""
+        return self.retrain.pointer or re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63]
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
@@ -66,16 +87,16 @@ class PipelineConfig(Config):
         return self
 
 
-def find_preset(name: str) -> Path:
-    """The YAML file of a preset name or path.
+def find_preset(name: str, folder: Path = PRESETS) -> Path:
+    """The YAML file of a preset name in a folder, or of a path.
 
     Raises:
         ConfigError: neither a file nor a preset; names the presets there are.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    path = PRESETS / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ConfigError(f"there is no preset {name!r}: choose one of {known}, or give the path of a .yaml file")
     return path

@@ -6,7 +6,7 @@ walked: ask for a stage's request, run it, ask for the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
 from tasks.generations import find_parent
 from tasks.stage import Request, Stage
+from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 
 
@@ -61,6 +62,15 @@ class Pipeline:
         """
         return STEPS[stage].request(self)
 
+    def further(self, kinds: Sequence[str], only_given: Sequence[str] = ()) -> dict[str, Artifact]:
+        """Artifacts that a config makes a stage read beside its usual ones.
+
+        Args:
+            kinds: which.
+            only_given: of these, those that come later in the pipeline: another run's are read if they were given.
+        """
+        return {kind: self.artifact(kind) for kind in kinds if kind not in only_given or kind in self._given}
+
     def artifact(self, kind: str) -> Artifact:
         """A published artifact of this pipeline: a given one, or the one that its stage's request names.
 
@@ -102,18 +112,27 @@ STEPS: Mapping[str, Step] = {
         Step(
             train_tokenizer.STAGE,
             ("corpus",),
-            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus")),
+            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus"), tokenizer_start(p.config)),
         ),
         Step(
             encode.STAGE,
             ("corpus", "tokenizer"),
             lambda p: encode.request(p.config.encode, p.artifact("corpus"), p.artifact("tokenizer")),
         ),
-        Step(train_prior.STAGE, ("tokens",), lambda p: train_prior.request(p.config.prior, p.artifact("tokens"))),
+        Step(
+            train_prior.STAGE,
+            ("tokens",),
+            lambda p: train_prior.request(p.config.prior, p.artifact("tokens"), prior_start(p.config)),
+        ),
         Step(
             sample.STAGE,
             ("prior", "tokenizer"),
-            lambda p: sample.request(p.config.sample, p.artifact("prior"), p.artifact("tokenizer")),
+            lambda p: sample.request(
+                p.config.sample,
+                p.artifact("prior"),
+                p.artifact("tokenizer"),
+                **p.further(sample.reads(p.config.sample), only_given=("evaluation",)),
+            ),
         ),
         Step(
             evaluate.STAGE,

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 _NAME = "TESSERA_TEST_MARK"
@@ -28,8 +29,8 @@ class Marked:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         largest_file: int = resource.RLIM_INFINITY,
+        output: IO[str] | None = None,
         start_new_session: bool = False,
-        takes_input: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
@@ -38,7 +39,7 @@ class Marked:
             environment: Variables besides those of this process.
             start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
-            takes_input: Whether its standard input is a pipe.
+            output: Where all its output goes; None: into pipes.
         """
 
         def prepare() -> None:
@@ -51,9 +52,8 @@ class Marked:
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
-            stdin=subprocess.PIPE if takes_input else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             start_new_session=start_new_session,
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
@@ -69,12 +69,12 @@ class Marked:
                 continue  # gone, or not ours
         return {pid: command for pid, command in found.items() if command}
 
-    def assert_gone(self, seconds: float = 15.0, but: int | None = None) -> None:
-        """Wait until nothing with the mark is left, but for one process."""
+    def assert_gone(self, seconds: float = 15.0) -> None:
+        """Wait until nothing with the mark is left."""
         deadline = time.monotonic() + seconds
-        while (left := self.survivors()).keys() - {but} and time.monotonic() < deadline:
+        while (left := self.survivors()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not left.keys() - {but}, f"still running: {left}"
+        assert not left, f"still running: {left}"
 
     def stop_all(self) -> None:
         """Kill whatever is left, for the end of a test that failed."""

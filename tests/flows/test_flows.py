@@ -26,6 +26,7 @@ from flows.train_prior import train_prior
 from flows.train_tokenizer import train_tokenizer
 from tasks import orchestrate
 from tasks.pipeline import STEPS, NotPublished, Pipeline
+from tests.flows.command_line import CommandLine
 from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
 
 FLOWS: dict[str, Callable[..., Any]] = {
@@ -156,6 +157,36 @@ def test_a_prior_of_tokens_made_elsewhere(published: Published, tmp_path: Path, 
     assert [manifest.inputs for manifest in tokens] == [[published.artifacts["tokens"].ref.as_input()]]
 
 
+def test_a_sweep_draws_each_set_once(cli: CommandLine, published: Published, tmp_path: Path) -> None:
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    told = (preset, "sweep.guidance=[1.5, 3]", "sweep.temperature=[1.0]", "sweep.num_per_class=2")
+    found = cli("sweep", *told, "--json").json
+    assert [row["state"] for row in found["stages"]] == ["Cached", "Completed", "Completed"]  # 1.5 is the config's own
+    assert found["result"]["kind"] == "sweep"
+    said = cli("sweep", *told)
+    assert (said.status, said.out.count("best")) == (0, 1)
+    assert "FD-domain" in said.out
+    assert "report.html" in said.out
+
+
+def test_experiments(cli: CommandLine, published: Published, tmp_path: Path) -> None:
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    changes = "priors={gpt: {}, cnn: {architecture: pixelcnn, num_layers: 1, width: 8, training.num_steps: 5}}"
+    found = cli("experiment", "priors", preset, changes, "--json").json
+    states = [(row["stage"], row["state"]) for row in found["stages"]]
+    assert states[:3] == [("shard", "Cached"), ("train_tokenizer", "Cached"), ("encode", "Cached")]
+    assert states[3:] == [(name, state) for name, state in zip(
+        ("train_prior", "train_prior", "experiment_priors"), ("Cached", "Completed", "Completed"), strict=True
+    )]  # fmt: skip
+    short = ("tokenizer.training.num_steps=2", "evaluate.classifier.num_steps=2", "prior_pflop=1e-6")
+    said = cli("experiment", "factors", preset, "factors=[16]", *short)
+    assert (said.status, "f 16" in said.out, "report.html" in said.out) == (0, True, True)
+    wrong = cli("experiment", "priors", preset, "priors={wrong: {widht: 3}}")
+    assert (wrong.status, "priors.wrong: widht" in wrong.complaint) == (2, True)
+
+
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_a_stage_before_its_inputs(published: Published, tmp_path: Path, stage: str) -> None:
     preset = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", published.source)
@@ -193,7 +224,7 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_delay")
 def test_an_outage_is_tried_again(published: Published, tmp_path: Path) -> None:
     stage = Flaky(published, tmp_path / "store", [StoreUnavailable("gone"), StoreUnavailable("still gone")])
-    outcome = _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+    outcome = _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert (outcome[1], stage.tries) == ("Completed", 3)
     assert outcome[2].digest == published.artifacts["corpus"].manifest.digest
 
@@ -203,7 +234,7 @@ def test_an_outage_is_tried_again(published: Published, tmp_path: Path) -> None:
 def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception) -> None:
     stage = Flaky(published, tmp_path / "store", [error])
     with pytest.raises(type(error), match=error.args[0]):
-        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1
 
 
@@ -211,7 +242,7 @@ def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception)
 def test_an_outage_that_lasts_fails(published: Published, tmp_path: Path) -> None:
     stage = Flaky(published, tmp_path / "store", [StoreUnavailable(f"gone {i}") for i in range(9)])
     with pytest.raises(StoreUnavailable, match="gone 3"):
-        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config))
+        _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1 + 3
 
 
@@ -221,3 +252,21 @@ def _in_a_flow(function: Callable[[], Any]) -> Any:
         return function()
 
     return around()
+
+
+def test_fine_tuning_in_the_pipeline(harness: str, published: Published, tmp_path: Path, ledger: Ledger) -> None:
+    """A start of the wrong size is told before anything runs; a right one is an input of the new prior."""
+    start = published.artifacts["prior"].manifest
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    fields = {"preset": str(preset), "store": str(copy.root)}
+    wrong = {"prior.init_from": start.fingerprint, "prior.num_layers": 3}
+    with pytest.raises(ValueError, match="num_layers 2, not 3"):
+        end_to_end(**fields, overrides=wrong)
+    assert _states(ledger) == []
+    tuned = {"prior.init_from": start.fingerprint[:10], "prior.training.num_steps": 2, "sample.num_per_class": 1}
+    end_to_end(**fields, overrides=tuned)
+    prior = next(ref for stage, _, ref in ledger.outcomes if stage == "train_prior")
+    store = Store.open(copy.config.store)
+    assert start.as_input() in store.get(prior).manifest.inputs
+    assert [len(store.artifacts(kind)) for kind in KINDS] == [1, 1, 1, 2, 2, 2], "only what depends on it is made anew"

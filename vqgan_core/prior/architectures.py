@@ -1,10 +1,13 @@
-"""From a config to its transformer."""
+"""From a config to what reads and predicts its tokens."""
 
 from __future__ import annotations
 
 from vqgan_core.config import PriorConfig, TokenSpec
 from vqgan_core.prior.decoder import Decoder
 from vqgan_core.prior.modern import ModernTransformer
+from vqgan_core.prior.pixelcnn import PixelCnn
+from vqgan_core.prior.pixels import PixelDecoder, PixelShape
+from vqgan_core.prior.pixelsnail import PixelSnail
 from vqgan_core.prior.transformer import GPT
 
 
@@ -29,23 +32,17 @@ def prefix_length(config: PriorConfig, spec: TokenSpec) -> int:
     return told + (config.condition == "class" or not told)
 
 
-def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
-    """Build the transformer of a prior, whose sequence is the condition and all tokens but the last.
+def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder | PixelDecoder:
+    """Build the network of a prior, whose sequence is the condition and all tokens but the last.
 
-    Its positions are indices in that sequence, or, where `reads_cells`, 0 … P - 1 for the condition and P + cell.
+    A transformer's positions are indices in that sequence, or, where `reads_cells`, 0 … P - 1 for the condition and P +
+    cell. A convolutional network takes the same sequence.
     """
+    if config.architecture in ("pixelsnail", "pixelcnn"):
+        return _build_convolutions(config, spec)
     num_prefix = prefix_length(config, spec)
     if config.architecture == "modern":
-        return ModernTransformer(
-            vocabulary_size=spec.codebook_size,
-            grid=(spec.height, spec.width),
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            num_key_value_heads=config.num_key_value_heads or config.num_heads,
-            width=config.width,
-            dropout=config.dropout,
-            num_prefix=num_prefix,
-        )
+        return ModernTransformer(config, spec.codebook_size, (spec.height, spec.width), num_prefix)
     return GPT(
         vocabulary_size=spec.codebook_size,
         max_length=num_prefix + spec.num_tokens - 1 + reads_cells(config),
@@ -54,3 +51,15 @@ def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
         width=config.width,
         dropout=config.dropout,
     )
+
+
+def _build_convolutions(config: PriorConfig, spec: TokenSpec) -> PixelDecoder:
+    columns = tuple((spec.column(name).height, spec.column(name).width) for name in config.condition_columns)
+    has_class = config.condition == "class" or not columns
+    shape = PixelShape(spec.codebook_size, (spec.height, spec.width), config.width, has_class, columns)
+    if config.architecture == "pixelcnn":
+        return PixelCnn(shape, config.num_layers, dropout=config.dropout)
+    return PixelSnail(
+        shape, config.num_layers, num_res_blocks=config.num_res_blocks, num_heads=config.num_heads,
+        dropout=config.dropout,
+    )  # fmt: skip
