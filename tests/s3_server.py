@@ -44,6 +44,7 @@ def moto_endpoint() -> Iterator[str]:
 def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A prefix in a fresh bucket; the environment says where it is and holds the credentials."""
     use_server(monkeypatch, moto_endpoint, KEY_ID, SECRET)
+    monkeypatch.setenv("TESSERA_CACHE", str(tmp_path_factory.mktemp("cache")))
     bucket = f"tessera-{uuid.uuid4().hex[:12]}"
     request = urllib.request.Request(f"{moto_endpoint}/{bucket}", method="PUT")  # noqa: S310 (http, ours)
     urllib.request.urlopen(request).close()  # noqa: S310 (boto3 would take half a second to load its models)
@@ -55,7 +56,7 @@ def use_server(monkeypatch: pytest.MonkeyPatch, endpoint: str, key_id: str, secr
     values = {
         "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true", "TESSERA_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "AWS_EC2_METADATA_DISABLED": "true",
     }  # fmt: skip
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
