@@ -117,7 +117,7 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
             Metric(
                 name=f"LPIPS-{bench.config.lpips.net}", value=torch.cat(distances).double().mean().item(), n=count,
                 higher_is_better=False, reference=bench.reference, extractor=f"lpips 0.1 {bench.config.lpips.net}",
-                extractor_sha256=lpips.weights_sha256, value_range="[-1, 1]",
+                extractor_sha256=lpips.weights_sha256(), value_range="[-1, 1]",
             )
         )  # fmt: skip
     usage = CodeUsage(histogram)

@@ -1,7 +1,8 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
-from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, EvaluateExecution, PerturbedConfig
+from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.prior import (
     EncodeConfig,
@@ -14,6 +15,7 @@ from vqgan_core.config.prior import (
     SamplingConfig,
     TrainPriorConfig,
 )
+from vqgan_core.config.protocol import PROTOCOLS, ProtocolConfig
 from vqgan_core.config.quantizer import (
     EmaQuantizerConfig,
     FsqQuantizerConfig,
@@ -47,31 +49,39 @@ from vqgan_core.config.training import (
 
 __all__ = [
     "PRIOR_SIZES",
+    "PROTOCOLS",
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "DinoV2Config",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
+    "EvaluateExecution",
     "ExecutionConfig",
+    "ExtractorConfig",
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "InceptionConfig",
     "IntervalGuidance",
     "LfqQuantizerConfig",
     "LpipsConfig",
+    "MobileNetConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PerturbedConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorExecution",
     "PriorTrainingConfig",
+    "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
     "ResidualQuantizerConfig",

@@ -2,8 +2,7 @@
 
 Axes: `B batch, D feature width`.
 
-Sources: Heusel et al. 2017 (arXiv 1706.08500), eq. 6; merging of means and scatter matrices after Chan, Golub, LeVeque
-1979. Covariances divide by n - 1, as every FID implementation does.
+Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6. Covariances divide by n - 1, as every FID implementation does.
 
 Departure: tr (Σ₁ Σ₂)^½ is computed as the sum of the singular values of Σ₁^½ Σ₂^½, which is the same number. Iterative
 matrix roots, and eigenvalues of the unsymmetric product, lose half of the digits when a covariance is singular, as it
@@ -12,7 +11,6 @@ is with fewer images than features; usual code then adds a multiple of the ident
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,11 +23,7 @@ __all__ = ["GaussianStatistics", "frechet_distance"]
 
 @dataclass(frozen=True)
 class GaussianStatistics:
-    """Count, mean and scatter matrix of features, in fp64: all that a Fréchet distance needs of a set.
-
-    Statistics of parts merge into those of the whole, so that no matrix of all features is ever held and shards can be
-    measured apart.
-    """
+    """Count, mean and scatter matrix of features, in fp64: all that a Fréchet distance needs of a set."""
 
     count: int
     """Number of feature vectors."""
@@ -40,7 +34,7 @@ class GaussianStatistics:
 
     @classmethod
     def of(cls, features: Float[Tensor, "B D"]) -> Self:
-        """Statistics of one batch.
+        """Statistics of features that are all in memory; `FeatureSums` has those of a stream.
 
         Raises:
             ValueError: the features are no matrix with at least one row, or not finite.
@@ -53,30 +47,6 @@ class GaussianStatistics:
         mean = values.mean(dim=0)
         deviations = values - mean
         return cls(len(values), mean, deviations.T @ deviations)
-
-    @classmethod
-    def of_batches(cls, batches: Iterable[Float[Tensor, "B D"]]) -> Self:
-        """Statistics of a stream of batches, which are merged in their order.
-
-        Raises:
-            ValueError: there is no batch.
-        """
-        total: Self | None = None
-        for features in batches:
-            part = cls.of(features)
-            total = part if total is None else total.merged(part)
-        if total is None:
-            raise ValueError("no features: the set of images is empty")
-        return total
-
-    def merged(self, other: Self) -> Self:
-        """Statistics of both sets together."""
-        if len(self.mean) != len(other.mean):
-            raise ValueError(f"features of width {len(self.mean)} and {len(other.mean)} do not mix: same extractor?")
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        between = torch.outer(shift, shift) * (self.count * other.count / count)
-        return type(self)(count, self.mean + shift * (other.count / count), self.scatter + other.scatter + between)
 
     @property
     def covariance(self) -> Float[Tensor, "D D"]:
