@@ -3,8 +3,12 @@
 Axes: R records, N tokens, H×W grid, K entries of the codebook.
 
 Columns: `key`, `label` (class number, -1 without), `split`, `view`, `height`, `width` (of the grid), `indices`
-(fixed-size list of N = H·W, row-major; uint16 where K ≤ 65,536, else uint32), `source_sha256`. The file's metadata
-holds, under `tessera.tokens`, a JSON of `TokenMeta`: tokenizer, K, f, grid, preprocessing.
+(fixed-size list of N = H·W, row-major; uint16 where K ≤ 65,536, else uint32), then one more such list for each of
+`TokenMeta.columns`, under its own name, and `source_sha256`. The file's metadata holds, under `tessera.tokens`, a JSON
+of `TokenMeta`: tokenizer, K, f, grid, preprocessing, and the same of each further column.
+
+A further column is another grid of tokens of the same record: the upper level of a hierarchy (`indices_top`), or what a
+prior is told first (a segmentation map through a tokenizer of its own, a layout of boxes).
 
 What is stored how, and why: dictionary + zstd up to K = 16,384 and byte-stream-split + zstd above come within 2 % of
 the entropy of the tokens, where plain Parquet doubles them (it has no 16-bit type). Row groups of 8,192. Page
@@ -17,26 +21,48 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64, Integer
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from datasets.errors import TokenError
 from vqgan_core.config import Config, canonical_json
+from vqgan_core.config.base import LATER
+from vqgan_core.config.tokens import TARGET, ColumnName
 
-__all__ = ["ROW_GROUP", "TokenFile", "TokenMeta", "TokenRows", "read_token_file", "token_parquet"]
+__all__ = ["ROW_GROUP", "TokenColumn", "TokenFile", "TokenMeta", "TokenRows", "read_token_file", "token_parquet"]
 
 FORMAT_VERSION = 1
 ROW_GROUP = 8192
 _METADATA = b"tessera.tokens"
-_LEAF = "indices.list.element"
 _DICTIONARY_UP_TO = 16384
+
+
+class TokenColumn(Config):
+    """What the tokens of one column mean."""
+
+    name: ColumnName
+    """Of the Parquet column."""
+    tokenizer_fingerprint: str = ""
+    """Which tokenizer was asked for; empty: none, `preprocessing` says how the tokens were made."""
+    tokenizer_digest: str = ""
+    """Which tokenizer it was: what a prior's own record is compared with."""
+    codebook_size: int = Field(ge=1, le=2**32)
+    """K: indices are below it."""
+    factor: int = Field(1, ge=1)
+    """f: pixels of an image's side for each of the grid's."""
+    height: int = Field(ge=1)
+    """Rows of the grid."""
+    width: int = Field(ge=1)
+    """Columns of the grid."""
+    preprocessing: dict[str, JsonValue] = Field(default_factory=dict)
+    """How the tokenizer's pixels, or the tokens themselves, were made from records."""
 
 
 class TokenMeta(Config):
@@ -58,6 +84,34 @@ class TokenMeta(Config):
     """Names of the class numbers in `label`."""
     preprocessing: dict[str, JsonValue] = Field(default_factory=dict)
     """How pixels were made from records: size, crop, channels, precision."""
+    columns: Annotated[tuple[TokenColumn, ...], LATER] = ()
+    """Further columns of tokens, beside `indices`."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [column.name for column in self.columns]
+        if TARGET in names or len(set(names)) < len(names):
+            raise ValueError(f"columns {names}: each needs a name of its own, other than {TARGET}")
+        return self
+
+    @property
+    def all_columns(self) -> dict[str, TokenColumn]:
+        """Every column of tokens by name, `indices` first."""
+        shared = {name: getattr(self, name) for name in TokenColumn.model_fields if name != "name"}
+        return {column.name: column for column in (TokenColumn(name=TARGET, **shared), *self.columns)}
+
+    def column(self, name: str) -> TokenColumn:
+        """One column by name.
+
+        Raises:
+            TokenError: there is no such column.
+        """
+        if name not in self.all_columns:
+            raise TokenError(
+                f"these tokens have no column {name!r}; they have {', '.join(self.all_columns)}: encode the "
+                "corpus with that column"
+            )
+        return self.all_columns[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +124,12 @@ class TokenRows:
     labels: Sequence[int]
     source_sha256: Sequence[str]
     indices: Integer[np.ndarray, "R N"]
+    columns: Mapping[str, Integer[np.ndarray, "R M"]] = field(default_factory=dict)
+    """Further columns by name, all of `TokenMeta.columns`."""
+
+    def tokens(self, name: str) -> Integer[np.ndarray, "R M"]:
+        """A column by name, `indices` included."""
+        return self.indices if name == TARGET else self.columns[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +141,13 @@ class TokenFile:
     view: str
     keys: list[str]
     labels: Int64[np.ndarray, " R"]
-    indices: Integer[np.ndarray, "R N"]
-    """uint16 or uint32."""
+    tokens: Mapping[str, Integer[np.ndarray, "R M"]]
+    """Every column of tokens by name, uint16 or uint32."""
+
+    @property
+    def indices(self) -> Integer[np.ndarray, "R N"]:
+        """The column `indices`."""
+        return self.tokens[TARGET]
 
 
 def token_parquet(meta: TokenMeta, rows: TokenRows) -> bytes:
@@ -91,13 +156,16 @@ def token_parquet(meta: TokenMeta, rows: TokenRows) -> bytes:
     Raises:
         TokenError: indices are no integers, not of the grid's size or not below K; keys repeat or are not in order.
     """
-    indices = _checked_indices(rows.indices, meta)
+    if set(rows.columns) != {column.name for column in meta.columns}:
+        raise TokenError(f"rows have the columns {sorted(rows.columns)}, said are {[c.name for c in meta.columns]}")
+    tokens = {name: _checked(rows.tokens(name), about) for name, about in meta.all_columns.items()}
     _check_keys(rows.keys)
     count = len(rows.keys)
-    if not count == len(rows.labels) == len(rows.source_sha256) == len(indices):
+    lengths = {name: len(values) for name, values in tokens.items()}
+    if {count, len(rows.labels), len(rows.source_sha256), *lengths.values()} != {count}:
         raise TokenError(
-            f"{count} keys, {len(rows.labels)} labels, {len(rows.source_sha256)} checksums and {len(indices)} rows of "
-            "indices are not of one length"
+            f"{count} keys, {len(rows.labels)} labels, {len(rows.source_sha256)} checksums and {lengths} rows of "
+            "tokens are not of one length"
         )
     schema = _schema(meta)
     columns = {
@@ -107,7 +175,10 @@ def token_parquet(meta: TokenMeta, rows: TokenRows) -> bytes:
         "view": pa.repeat(pa.scalar(rows.view), count),
         "height": pa.repeat(pa.scalar(meta.height, pa.int32()), count),
         "width": pa.repeat(pa.scalar(meta.width, pa.int32()), count),
-        "indices": pa.FixedSizeListArray.from_arrays(pa.array(indices.reshape(-1)), type=schema.field("indices").type),
+        **{
+            name: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=schema.field(name).type)
+            for name, values in tokens.items()
+        },
         "source_sha256": pa.array(rows.source_sha256, pa.string()),
     }
     table = pa.table(list(columns.values()), schema=schema)
@@ -139,20 +210,17 @@ def read_token_file(data: bytes, name: str) -> TokenFile:
         raise TokenError(f"the token file {name} has columns {_types(table.schema)}, expected {_types(_schema(meta))}")
     if table.num_rows == 0 or any(column.null_count for column in table.columns):
         raise TokenError(f"the token file {name} has no rows, or rows with missing values")
-    values = table["indices"].combine_chunks().flatten().to_numpy()
-    indices = values.reshape(table.num_rows, meta.height * meta.width)
     keys: list[str] = table["key"].to_pylist()
     try:
         _check_keys(keys)
-        indices = _checked_indices(indices, meta)
+        tokens = {column: _checked(_values(table, about), about) for column, about in meta.all_columns.items()}
     except TokenError as error:
         raise TokenError(f"the token file {name}: {error}") from None
     split, view = (_only(table, column, name) for column in ("split", "view"))
-    return TokenFile(meta, split, view, keys, table["label"].to_numpy(), indices)
+    return TokenFile(meta, split, view, keys, table["label"].to_numpy(), tokens)
 
 
 def _schema(meta: TokenMeta) -> pa.Schema:
-    element = pa.uint16() if meta.codebook_size <= 1 << 16 else pa.uint32()
     fields = [
         ("key", pa.string()),
         ("label", pa.int64()),
@@ -160,32 +228,47 @@ def _schema(meta: TokenMeta) -> pa.Schema:
         ("view", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("indices", pa.list_(pa.field("element", element), meta.height * meta.width)),
+        *((name, _list_type(about)) for name, about in meta.all_columns.items()),
         ("source_sha256", pa.string()),
     ]
-    about = {"format_version": FORMAT_VERSION, **meta.model_dump(mode="json")}
+    about = {"format_version": FORMAT_VERSION, **meta.recipe()}
     return pa.schema(fields, metadata={_METADATA: canonical_json(about)})
 
 
+def _list_type(about: TokenColumn) -> pa.DataType:
+    return pa.list_(pa.field("element", pa.from_numpy_dtype(_dtype(about))), about.height * about.width)
+
+
+def _dtype(about: TokenColumn) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if about.codebook_size <= 1 << 16 else np.uint32
+
+
 def _encoding(meta: TokenMeta, columns: Sequence[str]) -> dict[str, Any]:
-    others = [name for name in columns if name != "indices"]
-    if meta.codebook_size <= _DICTIONARY_UP_TO:
-        return {"use_dictionary": [*others, _LEAF]}
-    return {"use_dictionary": others, "column_encoding": {_LEAF: "BYTE_STREAM_SPLIT"}}
+    """Dictionaries, but for columns of large codebooks."""
+    leaves = {name: f"{name}.list.element" for name in meta.all_columns}
+    large = [leaves[name] for name, about in meta.all_columns.items() if about.codebook_size > _DICTIONARY_UP_TO]
+    others = [leaves.get(name, name) for name in columns if leaves.get(name) not in large]
+    return {"use_dictionary": others, "column_encoding": dict.fromkeys(large, "BYTE_STREAM_SPLIT") or None}
 
 
-def _checked_indices(indices: Integer[np.ndarray, "R ..."], meta: TokenMeta) -> Integer[np.ndarray, "R N"]:
+def _values(table: pa.Table, about: TokenColumn) -> Integer[np.ndarray, "R M"]:
+    values: Integer[np.ndarray, " L"] = table[about.name].combine_chunks().flatten().to_numpy()
+    return values.reshape(table.num_rows, about.height * about.width)
+
+
+def _checked(indices: Integer[np.ndarray, "R ..."], about: TokenColumn) -> Integer[np.ndarray, "R M"]:
+    name = about.name
     if indices.dtype.kind not in "iu":
-        raise TokenError(f"indices are integers, got {indices.dtype}: a float cannot hold every index exactly")
-    flat = indices.reshape(len(indices), -1)
-    if flat.shape[1] != meta.height * meta.width:
-        raise TokenError(f"{flat.shape[1]} indices a record do not fill a grid of {meta.height}×{meta.width}")
-    if flat.size and (int(flat.min()) < 0 or int(flat.max()) >= meta.codebook_size):
+        raise TokenError(f"{name} are integers, got {indices.dtype}: a float cannot hold every index exactly")
+    flat = indices.reshape(len(indices), -1) if len(indices) else indices.reshape(0, about.height * about.width)
+    if flat.shape[1] != about.height * about.width:
+        raise TokenError(f"{flat.shape[1]} {name} a record do not fill a grid of {about.height}×{about.width}")
+    if flat.size and (int(flat.min()) < 0 or int(flat.max()) >= about.codebook_size):
         raise TokenError(
-            f"indices lie from {flat.min()} to {flat.max()}, a codebook of {meta.codebook_size} entries has 0 to "
-            f"{meta.codebook_size - 1}"
+            f"{name} lie from {flat.min()} to {flat.max()}, a codebook of {about.codebook_size} entries has 0 to "
+            f"{about.codebook_size - 1}"
         )
-    return flat.astype(np.uint16 if meta.codebook_size <= 1 << 16 else np.uint32, copy=False)
+    return flat.astype(_dtype(about), copy=False)
 
 
 def _check_keys(keys: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from datasets.image_batches import Batch
 from datasets.order import Order, record_words
 from datasets.prefetch import prefetched
 from datasets.token_file import TokenFile, TokenMeta, read_token_file
+from vqgan_core.config.tokens import TARGET
 
 __all__ = ["TokenBatches", "TokenDataset"]
 
@@ -41,13 +43,33 @@ class _Split:
         """Record numbers, file after file: the joined list that an Order permutes."""
         self.labels = np.concatenate([file.labels for file in by_view[views[0]]])[order]
         self.key_words: UInt64[np.ndarray, " R"] = np.array([int(key[:16], 16) for key in self.keys], np.uint64)
-        tokens = []
+        self.num_views = len(views)
+        stacks: dict[str, list[Integer[np.ndarray, "R N"]]] = {column: [] for column in files[0].meta.all_columns}
         for view in views:
             keys, order, _ = _merged(name, by_view[view])
             if keys != self.keys:
                 raise TokenError(f"split {name!r}: views {views[0]!r} and {view!r} are not of the same records")
-            tokens.append(np.concatenate([file.indices for file in by_view[view]])[order])
-        self.tokens: Integer[np.ndarray, "V R N"] = np.stack(tokens)
+            for column, stack in stacks.items():
+                stack.append(np.concatenate([file.tokens[column] for file in by_view[view]])[order])
+        self.tokens: dict[str, Integer[np.ndarray, "V R N"]] = {name: np.stack(of) for name, of in stacks.items()}
+
+    def batch(
+        self, read: _Read, views: int | Int64[np.ndarray, " B"], records: slice | Int64[np.ndarray, " B"]
+    ) -> Batch:
+        """Records in views, as tensors."""
+        columns = {"tokens": read.target, **{name: name for name in read.columns}}
+        found = {
+            key: torch.from_numpy(self.tokens[name][views, records].astype(np.int64)) for key, name in columns.items()
+        }
+        return {**found, "labels": torch.from_numpy(self.labels[records].copy())}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Which columns a batch holds: one as `tokens`, others under their own names."""
+
+    target: str
+    columns: tuple[str, ...]
 
 
 class TokenDataset:
@@ -99,16 +121,18 @@ class TokenDataset:
         """Records of a split, each counted once however many views it has; 0 for one that is empty."""
         return self.splits.get(split, 0)
 
-    def check_compatible(self, tokenizer_digest: str, codebook_size: int) -> None:
+    def check_compatible(self, tokenizer_digest: str, codebook_size: int, column: str = TARGET) -> None:
         """Refuse tokens that do not mean what a prior takes them for.
 
         Raises:
+            TokenError: there is no such column.
             TokenMismatch: they are of another tokenizer or another codebook size.
         """
-        if (tokenizer_digest, codebook_size) != (self.meta.tokenizer_digest, self.meta.codebook_size):
+        about = self.meta.column(column)
+        if (tokenizer_digest, codebook_size) != (about.tokenizer_digest, about.codebook_size):
             raise TokenMismatch(
-                f"these tokens were made by tokenizer {self.meta.tokenizer_digest[:12]} with "
-                f"{self.meta.codebook_size} codes, the prior expects tokenizer {tokenizer_digest[:12]} with "
+                f"these tokens ({column}) were made by tokenizer {about.tokenizer_digest[:12]} with "
+                f"{about.codebook_size} codes, the prior expects tokenizer {tokenizer_digest[:12]} with "
                 f"{codebook_size} codes: encode the corpus with that tokenizer"
             )
 
@@ -120,46 +144,74 @@ class TokenDataset:
         """Class numbers in key order, -1 without classes."""
         return torch.from_numpy(self._split(split).labels.copy())
 
-    def tokens(self, split: str, view: str | None = None) -> Int64[Tensor, "R N"]:
+    def tokens(self, split: str, view: str | None = None, column: str = TARGET) -> Int64[Tensor, "R N"]:
         """All tokens of a split in key order, as int64: four times the room that they take here.
 
         Raises:
-            TokenError: there is no such split or view.
+            TokenError: there is no such split, view or column.
         """
-        return torch.from_numpy(self._split(split).tokens[self._view(view)].astype(np.int64))
+        self.meta.column(column)
+        return torch.from_numpy(self._split(split).tokens[column][self._view(view)].astype(np.int64))
 
-    def code_histogram(self, split: str | None = None) -> Int64[Tensor, " K"]:
-        """How often each code occurs, over all views, in a split or everywhere."""
-        chosen = self._splits.values() if split is None else [self._split(split)]
-        counts = np.zeros(self.meta.codebook_size, np.int64)
-        for rows in (
-            row for part in chosen for view in part.tokens for row in np.array_split(view, len(view) // 8192 + 1)
-        ):
-            counts += np.bincount(rows.reshape(-1), minlength=self.meta.codebook_size)
-        return torch.from_numpy(counts)
-
-    def batches(self, split: str, batch_size: int, *, seed: int) -> TokenBatches:
-        """Endless shuffled batches: call the result with the step to start at.
+    def code_histogram(self, split: str | None = None, column: str = TARGET) -> Int64[Tensor, " K"]:
+        """How often each code occurs, over all views, in a split or everywhere.
 
         Raises:
-            TokenError: the split is empty.
+            TokenError: there is no such split or column.
         """
-        return TokenBatches(self._split(split), batch_size, seed)
+        chosen = self._splits.values() if split is None else [self._split(split)]
+        size = self.meta.column(column).codebook_size
+        counts = np.zeros(size, np.int64)
+        for rows in (
+            row
+            for part in chosen
+            for view in part.tokens[column]
+            for row in np.array_split(view, len(view) // 8192 + 1)
+        ):
+            counts += np.bincount(rows.reshape(-1), minlength=size)
+        return torch.from_numpy(counts)
+
+    def batches(
+        self, split: str, batch_size: int, *, seed: int, target: str = TARGET, columns: Sequence[str] = ()
+    ) -> TokenBatches:
+        """Endless shuffled batches: call the result with the step to start at.
+
+        Args:
+            split: which records.
+            batch_size: records a batch.
+            seed: names the order, and the views.
+            target: the column that batches hold as `tokens`.
+            columns: further columns, which batches hold under their own names.
+
+        Raises:
+            TokenError: the split is empty, or there is no such column.
+        """
+        return TokenBatches(self._split(split), batch_size, seed, self._read(target, columns))
 
     def sequential(
-        self, split: str, batch_size: int, *, limit: int | None = None, view: str | None = None
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        limit: int | None = None,
+        view: str | None = None,
+        target: str = TARGET,
+        columns: Sequence[str] = (),
     ) -> Iterator[Batch]:
         """Every record once, in key order and one view (None: the first); the last batch is short.
 
         Raises:
-            TokenError: there is no such view.
+            TokenError: there is no such view or column.
         """
-        number = self._view(view)
+        number, read = self._view(view), self._read(target, columns)
         total = self.num_records(split) if limit is None else min(limit, self.num_records(split))
         for start in range(0, total, batch_size):
-            rows = slice(start, min(start + batch_size, total))
-            part = self._split(split)
-            yield _batch(part.tokens[number, rows], part.labels[rows])
+            yield self._split(split).batch(read, number, slice(start, min(start + batch_size, total)))
+
+    def _read(self, target: str, columns: Sequence[str]) -> _Read:
+        for name in (target, *columns):
+            self.meta.column(name)
+        return _Read(target, tuple(columns))
 
     def _split(self, name: str) -> _Split:
         if name not in self._splits:
@@ -173,11 +225,14 @@ class TokenDataset:
 
 
 class TokenBatches:
-    """Endless shuffled batches `{"tokens": int64 B N, "labels": int64 B}`; step s's is a pure function of s."""
+    """Endless shuffled batches `{"tokens": int64 B N, "labels": int64 B}`, and further columns, int64 `B M`, by name.
 
-    def __init__(self, split: _Split, batch_size: int, seed: int) -> None:
+    Step s's is a pure function of s, and reading more columns moves nothing.
+    """
+
+    def __init__(self, split: _Split, batch_size: int, seed: int, read: _Read) -> None:
         """Made by TokenDataset.batches."""
-        self._split, self._batch_size, self._seed = split, batch_size, seed
+        self._split, self._batch_size, self._seed, self._read = split, batch_size, seed, read
         self._order = Order(split.counts, seed)
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
@@ -189,12 +244,8 @@ class TokenBatches:
         position = self._order.batch(step, self._batch_size)
         records = self._split.by_file[position.records]
         words = record_words(1, self._seed, position.epochs, self._split.key_words[records])[:, 0]
-        views = (words % np.uint64(len(self._split.tokens))).astype(np.int64)
-        return _batch(self._split.tokens[views, records], self._split.labels[records])
-
-
-def _batch(tokens: Integer[np.ndarray, "B N"], labels: Int64[np.ndarray, " B"]) -> Batch:
-    return {"tokens": torch.from_numpy(tokens.astype(np.int64)), "labels": torch.from_numpy(labels.copy())}
+        views = (words % np.uint64(self._split.num_views)).astype(np.int64)
+        return self._split.batch(self._read, views, records)
 
 
 def _merged(split: str, files: Sequence[TokenFile]) -> tuple[list[str], Int64[np.ndarray, " R"], list[int]]:

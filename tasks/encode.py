@@ -76,7 +76,7 @@ class _Units:
         """Everything that the unit's rows depend on. A shard can hold duplicates that its corpus leaves out."""
         shard = self._corpus_artifact.entry(unit.shard).sha256
         records = self.corpus.shard_records(unit.split, unit.shard)
-        made_from = [STAGE.version, self.meta.model_dump(mode="json"), shard, unit.split, unit.view]
+        made_from = [STAGE.version, self.meta.recipe(), shard, unit.split, unit.view]
         return sha256_json([*made_from, [record.key for record in records]])
 
 

@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 from datasets.store import Store, Workspace
+from tasks.columns import check_compatible
 from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
-from tasks.models import require_own_tokenizer
+from tasks.models import prior_config, require_own_tokenizer
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
@@ -58,7 +59,8 @@ def _refuse_mixtures(bench: Bench) -> None:
     """
     subjects = bench.subjects
     spec = require_own_tokenizer(subjects.prior, subjects.tokenizer)
-    bench.tokens.check_compatible(spec.tokenizer, spec.codebook_size)
+    config, _ = prior_config(subjects.prior)
+    check_compatible(bench.tokens, config, spec)
     if input_of(subjects.prior) not in subjects.samples.manifest.inputs:
         raise ValueError(
             f"the samples {subjects.samples.manifest.fingerprint[:12]} were not drawn from the prior "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datasets.corpus import Corpus
 from datasets.tokens import TokenDataset
+from tasks.columns import reads
 from tasks.models import load_prior, load_tokenizer
 from tasks.sample import read_samples
 from tasks.stage import Work
@@ -131,21 +132,21 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
 
 def likelihood(bench: Bench, _work: Work) -> list[Metric]:
     """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens."""
-    tokens, spec = bench.tokens, bench.prior.spec
+    tokens, spec, config = bench.tokens, bench.prior.spec, bench.prior.config
     split = "val" if tokens.num_records("val") else "train"
     total, count = 0.0, 0
     with torch.no_grad():
-        for batch in tokens.sequential(split, bench.config.execution.batch_size):
-            rows = batch["tokens"].to(bench.device)
-            labels = batch["labels"].to(bench.device) if bench.prior.is_conditional else None
-            total += bench.prior.nll(rows, labels).double().sum().item()
-            count += rows.numel()
+        for batch in tokens.sequential(split, bench.config.execution.batch_size, **reads(config)):
+            given = {name: rows.to(bench.device) for name, rows in batch.items()}
+            total += bench.prior.nll(given["tokens"], given["labels"], columns=given).double().sum().item()
+            count += given["tokens"].numel()
     nats = total / count
     autoencoder = bench.tokenizer.config.autoencoder
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
     values = autoencoder.image_channels * num_latents * bench.tokenizer.factor**2
     bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
-    unigram = unigram_nll(tokens.tokens("train"), tokens.tokens(split), spec.codebook_size)
+    seen, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
+    unigram = unigram_nll(seen, held_out, spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
     common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
     return [

@@ -79,7 +79,7 @@ def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | 
 def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact, work: Work) -> Product:
     models = _load(config, prior_artifact, tokenizer_artifact)
     spec = models.prior.spec
-    samples = planned(config, spec.num_classes if models.prior.is_conditional else 0)
+    samples = planned(config, spec.num_classes if models.prior.takes_labels else 0)
     per_shard = config.images_per_shard
     chunks = [samples[start : start + per_shard] for start in range(0, len(samples), per_shard)]
     files: dict[str, bytes] = {}
@@ -93,7 +93,7 @@ def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: A
                 work.workspace.put(name, data)
             files[name] = data
             bar.update(chunk[-1].number + 1)
-    files["grid.png"] = _grid(files, config, spec.class_names if models.prior.is_conditional else ())
+    files["grid.png"] = _grid(files, config, spec.class_names if models.prior.takes_labels else ())
     summary = {
         "headline": f"{len(samples)} images, guidance {config.guidance:g}, temperature {config.temperature:g}",
         "num_images": len(samples),

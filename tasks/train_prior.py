@@ -7,9 +7,10 @@ from typing import Any
 
 from datasets.store import Artifact
 from datasets.tokens import TokenDataset
+from tasks.columns import reads, spec_of
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training, training_headway
-from vqgan_core.config import TokenSpec, TrainPriorConfig
+from vqgan_core.config import TrainPriorConfig
 from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.prior_step import PriorStep
 
@@ -23,30 +24,17 @@ def request(config: TrainPriorConfig, tokens: Artifact) -> Request:
     return Request(STAGE, config.recipe(), (input_of(tokens),), build, label, headway)
 
 
-def spec_of(tokens: TokenDataset) -> TokenSpec:
-    """What the prior has to know of the tokens."""
-    meta = tokens.meta
-    return TokenSpec(
-        codebook_size=meta.codebook_size,
-        height=meta.height,
-        width=meta.width,
-        num_classes=len(meta.class_names),
-        class_names=meta.class_names,
-        tokenizer=meta.tokenizer_digest,
-    )
-
-
 def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
     tokens = TokenDataset.open(artifact)
-    spec = spec_of(tokens)
+    spec = spec_of(tokens, config)
     step = PriorStep(config, spec, device=device)
     result = run_training(
         step,
-        tokens.batches("train", training.batch_size, seed=training.seed),
-        partial(tokens.sequential, "val", training.batch_size, limit=training.num_validation_records),
+        tokens.batches("train", training.batch_size, seed=training.seed, **reads(config)),
+        partial(tokens.sequential, "val", training.batch_size, limit=training.num_validation_records, **reads(config)),
         config=training,
         execution=execution,
         work=work,

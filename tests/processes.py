@@ -24,13 +24,18 @@ class Marked:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def start(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, largest_file: int = resource.RLIM_INFINITY
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        largest_file: int = resource.RLIM_INFINITY,
+        start_new_session: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
         Args:
             arguments: What Python is given.
             environment: Variables besides those of this process.
+            start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
         """
 
@@ -46,6 +51,7 @@ class Marked:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=start_new_session,
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 from tests import tiny
 from tests.tiny import Published, Recorder, Stopped
 
@@ -61,6 +63,24 @@ def metadata(path: Path, key: bytes) -> Any:
     return json.loads(pq.read_schema(path).metadata[key])
 
 
+def with_columns(store: Path) -> Path:
+    """A token file with a further column, written beside the store."""
+    (about,) = two_columns().columns
+    rows = TokenRows(
+        "train", "center", ["0"], [0], ["0"], np.zeros((1, 1), np.int64), {about.name: np.zeros((1, 1), np.int64)}
+    )
+    path = store.parent / "columns.parquet"
+    path.write_bytes(token_parquet(two_columns(), rows))
+    return path
+
+
+def two_columns() -> TokenMeta:
+    column = TokenColumn(name="edges", codebook_size=2, height=1, width=1)
+    return TokenMeta(
+        tokenizer_fingerprint="f", tokenizer_digest="d", codebook_size=2, factor=1, height=1, width=1, columns=(column,)
+    )
+
+
 def loaded(pattern: str) -> Callable[[Path], Any]:
     return lambda store: json.loads(one(store, pattern).read_text())
 
@@ -75,6 +95,7 @@ FRESH: dict[str, Callable[[Path], Any]] = {
     "config.json of a tokenizer": loaded("tokenizer/*/config.json"),
     "curves.jsonl of a tokenizer": lambda store: curves(one(store, "tokenizer/*/curves.jsonl")),
     "metadata of a token file": lambda store: metadata(one(store, "parts/tokens/*/*.parquet"), b"tessera.tokens"),
+    "a further column of a token file": lambda store: metadata(with_columns(store), b"tessera.tokens")["columns"][0],
     "codes.json": loaded("tokens/*/codes.json"),
     "config.json of a prior": loaded("prior/*/config.json"),
     "curves.jsonl of a prior": lambda store: curves(one(store, "prior/*/curves.jsonl")),

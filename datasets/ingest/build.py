@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from datasets.config import ShardConfig
 from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable
-from datasets.ingest.decode_pool import DecodePool
+from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
     INDEX_SCHEMA,
@@ -77,7 +77,7 @@ class UnitResult:
 class _Read:
     entry: SourceEntry
     sha256: str
-    decoding: Future[CanonicalImage]
+    decoding: Call
 
 
 @dataclass(frozen=True, slots=True)

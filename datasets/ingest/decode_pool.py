@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
@@ -23,11 +25,29 @@ from datasets.config import ShardExecution
 from datasets.errors import IngestError
 from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable, canonicalize, describe
 
-__all__ = ["DecodePool", "default_num_processes"]
+__all__ = ["Call", "DecodePool", "default_num_processes"]
+
+_FRESH_POOLS = 3
+_LOOK_SECONDS = 1.0
+
+
+@dataclass
+class Call:
+    """Something that a child was asked to do."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    pool: Any = None
+    future: Future[Any] = field(default_factory=Future)
 
 
 class DecodePool:
-    """Decodes images in child processes; use it as a context manager, for as many units as there are."""
+    """Decodes images in child processes; use it as a context manager, for as many units as there are.
+
+    A pool breaks where a child dies before it was noted what it worked on (pebble calls that "All workers expired").
+    That says nothing about any image: a fresh pool takes all that was not done. Only what breaks a pool of its own is
+    to blame.
+    """
 
     def __init__(self, execution: ShardExecution) -> None:
         """Start nothing yet: children come with the first image."""
@@ -35,10 +55,8 @@ class DecodePool:
         self.num_processes = execution.num_processes or default_num_processes()
         self._context = _context()
         self._tried = False
-        # Any: pebble's own methods are not annotated.
-        self._pool: Any = pebble.ProcessPool(
-            max_workers=self.num_processes, initializer=_prepare_child, context=self._context
-        )
+        self._mutex = threading.Lock()
+        self._pool = self._new_pool(self.num_processes)
 
     def __enter__(self) -> Self:
         return self
@@ -52,34 +70,84 @@ class DecodePool:
             self._pool.stop()
         self._pool.join()
 
-    def decode(self, data: bytes, name: str, recipe: Recipe) -> Future[CanonicalImage]:
+    def decode(self, data: bytes, name: str, recipe: Recipe) -> Call:
         """Start decoding an image; ask `outcome` what became of it."""
         return self.call(canonicalize, data, name, recipe)
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Call:
         """Run any importable function in a child, under the same time limit.
 
         Raises:
             IngestError: no child can start, since the script that runs this runs in every child, too.
         """
-        if not self._tried:
-            _try_a_child(self._context)
-            self._tried = True
-        future: Future[Any] = self._pool.schedule(function, args=arguments, timeout=self._timeout_seconds)
-        return future
+        call = Call(function, arguments)
+        self._start(call)
+        return call
 
-    def outcome(self, future: Future[CanonicalImage]) -> CanonicalImage | Unusable:
+    def result(self, call: Call) -> Any:
+        """Wait for what a child returned; whatever it raised is raised here."""
+        for _ in range(_FRESH_POOLS):
+            if not self._is_lost(call):
+                return call.future.result()
+            self._start(call)
+        return self._result_alone(call)
+
+    def outcome(self, call: Call) -> CanonicalImage | Unusable:
         """Wait for an image. Nothing that a file does to its decoder is raised here: it is a reason to leave it out."""
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, Unusable):
-            return error
-        if isinstance(error, FutureTimeout):
+        try:
+            image: CanonicalImage = self.result(call)
+        except Unusable as reason:
+            return reason
+        except FutureTimeout:
             return Unusable("timeout", f"decoding took over {self._timeout_seconds:g} s")
-        if isinstance(error, pebble.ProcessExpired):
+        except pebble.ProcessExpired as error:
             return Unusable("crash", f"the decoder died with exit code {error.exitcode}")
-        return Unusable("undecodable", describe(error))
+        except BrokenProcessPool:
+            return Unusable("crash", "the decoder died")
+        except Exception as error:  # noqa: BLE001 - a decoder may raise anything, and all of it is about its image
+            return Unusable("undecodable", describe(error))
+        return image
+
+    def _start(self, call: Call) -> None:
+        with self._mutex:
+            if not self._tried:
+                _try_a_child(self._context)
+                self._tried = True
+            if _is_broken(self._pool):
+                self._pool.join()
+                self._pool = self._new_pool(self.num_processes)
+            self._schedule(call, self._pool)
+
+    def _schedule(self, call: Call, pool: Any) -> None:
+        call.pool = pool
+        try:
+            call.future = pool.schedule(call.function, args=call.arguments, timeout=self._timeout_seconds)
+        except RuntimeError:  # it broke a moment ago; `result` sees that, too
+            assert _is_broken(pool), "nobody else closes it"
+            call.future = Future()
+
+    def _is_lost(self, call: Call) -> bool:
+        """Wait until a call is done (False), or its pool broke (True). A broken pool forgets what it had not begun."""
+        while True:
+            try:
+                return isinstance(call.future.exception(timeout=_LOOK_SECONDS), BrokenProcessPool)
+            except FutureTimeout:
+                if not call.future.done() and _is_broken(call.pool):
+                    return True
+
+    def _result_alone(self, call: Call) -> Any:
+        """Run a call in a pool of its own: what breaks now is its own doing."""
+        pool = self._new_pool(1)
+        self._schedule(call, pool)
+        lost = self._is_lost(call)
+        pool.stop()
+        pool.join()
+        if lost:
+            raise BrokenProcessPool(f"{call.function.__name__} killed its process")
+        return call.future.result()
+
+    def _new_pool(self, num_processes: int) -> Any:  # pebble's own methods are not annotated
+        return pebble.ProcessPool(max_workers=num_processes, initializer=_prepare_child, context=self._context)
 
 
 def default_num_processes() -> int:
@@ -96,6 +164,11 @@ def _context() -> Any:
         # Not our own modules: the server does not have our sys.path, and `datasets` there may be someone else's.
         context.set_forkserver_preload(["numpy", "PIL.Image", "PIL.ImageCms", "pebble", "pydantic"])
     return context
+
+
+def _is_broken(pool: Any) -> bool:
+    """Whether a pool gave up by itself; one that has not begun yet begins by being asked."""
+    return not pool.active
 
 
 def _try_a_child(context: Any) -> None:

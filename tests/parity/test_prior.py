@@ -243,6 +243,29 @@ def test_imported_prior_equals_the_original(parity_dir: Path, name: str) -> None
     assert torch.equal(sampled[:, :num_new], expected)
 
 
+def test_an_imported_prior_that_is_told_other_tokens_equals_the_original(parity_dir: Path) -> None:
+    case, tensors = load(parity_dir, "f4_net2net_vqcond")
+    tokens, told = tensors["z_indices"], tensors["c_indices"]
+    codes = case["config"]["transformer"]["vocab_size"]
+    column = {"name": "map", "codebook_size": case["config"]["cond_stage"]["n_embed"], "height": 1}
+    spec = TokenSpec.model_validate(
+        {
+            "codebook_size": codes,
+            "height": 1,
+            "width": tokens.shape[1],
+            "columns": [{**column, "width": told.shape[1]}],
+        }
+    )
+    prior = import_prior(weights(tensors, "sd."), spec, case["config"]["transformer"]["n_head"])
+    with torch.no_grad():
+        torch.testing.assert_close(prior(tokens, columns={"map": told}), tensors["logits"], **FORWARD)
+        torch.testing.assert_close(prior.nll(tokens, columns={"map": told}).mean(), tensors["loss"], **SCALAR)
+    for pattern in (r"greedy(\d+)_nopix", r"kv_greedy(\d+)_nopix"):
+        expected, (num_new,) = named(tensors, pattern)
+        sampled = sample_tokens(prior, None, range(len(tokens)), SamplingConfig(temperature=0), columns={"map": told})
+        assert torch.equal(sampled[:, :num_new], expected)
+
+
 def test_every_key_layout_is_mapped_exactly(parity_dir: Path) -> None:
     layouts = json.loads((parity_dir / manifest(parity_dir)["f_net2net_key_layouts"]["file"]).read_text())
     assert layouts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vqgan_core.config.base import Config, ExecutionConfig
+from vqgan_core.config.base import LATER, Config, ExecutionConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
+from vqgan_core.config.tokens import TARGET, ColumnName
 from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
 
 OrderName = Literal[
@@ -34,7 +35,11 @@ class PriorConfig(Config):
     order_seed: int = Field(1, ge=0, lt=2**32)
     """Which permutation the order random is; the original's is 1."""
     condition: Literal["none", "class"] = "class"
-    """What the prior is told first."""
+    """What the prior is told first: its class, or nothing; and then the tokens of condition_columns."""
+    target: Annotated[ColumnName, LATER] = TARGET
+    """The column of the token dataset that is modelled."""
+    condition_columns: Annotated[tuple[ColumnName, ...], LATER] = ()
+    """Other columns, whose tokens the prior is told first, in this order (after the class, if there is one)."""
     num_layers: int = Field(12, ge=1)
     """Transformer layers."""
     num_heads: int = Field(12, ge=1)
@@ -45,6 +50,16 @@ class PriorConfig(Config):
     """Heads of keys and values, each shared by a group of query heads (modern only); null: as many as num_heads."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of embeddings, attention and residual branches."""
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> PriorConfig:
+        columns = (self.target, *self.condition_columns)
+        if len(set(columns)) < len(columns):
+            raise ValueError(
+                f"condition_columns {list(self.condition_columns)} with target {self.target!r}: each column can be "
+                "read once, and what is modelled cannot be told"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> PriorConfig:
@@ -101,7 +116,8 @@ class TrainPriorConfig(PriorConfig):
     """Recipe and execution of the train_prior stage."""
 
     condition_dropout: float = Field(0.1, ge=0, le=1)
-    """Share of records whose class is hidden in training, which makes classifier-free guidance possible."""
+    """Share of records of which the whole condition (class and columns) is hidden in training, which makes
+    classifier-free guidance possible."""
     token_corruption: float = Field(0.0, ge=0, lt=1)
     """Share of the tokens that training reads as a random other one (1 - the original's pkeep); targets stay clean."""
     token_dropout: float = Field(0.0, ge=0, lt=1)

@@ -124,15 +124,16 @@ def import_gpt(state: Mapping[str, Tensor], num_heads: int, *, dropout: float = 
 def import_prior(
     state: Mapping[str, Tensor], spec: TokenSpec, num_heads: int, *, sos_token: int | None = None
 ) -> Prior:
-    """Build our Prior from a class-conditional or unconditional Net2NetTransformer, permuted or not.
+    """Build our Prior from a Net2NetTransformer that is told a class, other tokens or nothing, permuted or not.
 
-    The original looks the label (or the start token) up among the image tokens; here those rows are copied into the
-    prior's own condition table. A class-conditional original never learned the hidden condition: its row is the mean of
-    the classes', so samples with guidance other than 1 mean little before further training.
+    The original looks the condition (or the start token) up among the image tokens; here those rows are copied into the
+    prior's own condition tables. A conditional original never learned the hidden condition: its row is the mean of the
+    told ones, so samples with guidance other than 1 mean little before further training.
 
     Args:
         state: the original's keys and tensors.
-        spec: the tokens; num_classes 0 for an unconditional model.
+        spec: the tokens; columns, if the model is told other tokens, in their order and without classes; num_classes 0
+            for an unconditional model.
         num_heads: n_head of its config.
         sos_token: the start token of an unconditional model, which must then be given.
 
@@ -144,26 +145,47 @@ def import_prior(
     gpt = imported.gpt
     table = gpt.token_embedding.weight.detach()
     order = _order_of(state, spec)
-    if gpt.vocabulary_size != spec.codebook_size or gpt.max_length < spec.num_tokens:
-        raise ValueError(
-            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
-            f"{spec.codebook_size} and needs {spec.num_tokens}"
-        )
-    _check_start(spec.num_classes, sos_token, gpt.vocabulary_size)
-    classes = table[: spec.num_classes] if sos_token is None else table[:0]
-    null = classes.mean(0, keepdim=True) if sos_token is None else table[sos_token : sos_token + 1]
-    weights = {f"transformer.{name}": tensor for name, tensor in gpt.state_dict().items()}
-    weights["transformer.position_embedding"] = weights["transformer.position_embedding"][:, : spec.num_tokens]
     config = PriorConfig(
         condition="class" if spec.num_classes else "none",
+        condition_columns=tuple(column.name for column in spec.columns),
         order=order,
         num_layers=len(gpt.layers),
         num_heads=num_heads,
         width=gpt.width,
     )
     prior = Prior(config, spec)
-    prior.load_state_dict({**weights, "class_embedding.weight": torch.cat([classes, null])}, strict=True)
+    if gpt.vocabulary_size != spec.codebook_size or gpt.max_length < prior.max_length:
+        raise ValueError(
+            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
+            f"{spec.codebook_size} and needs {prior.max_length}"
+        )
+    weights = {f"transformer.{name}": tensor for name, tensor in gpt.state_dict().items()}
+    weights["transformer.position_embedding"] = weights["transformer.position_embedding"][:, : prior.max_length]
+    prior.load_state_dict({**weights, **_condition_tables(spec, sos_token, table)}, strict=True)
     return prior.eval()
+
+
+def _condition_tables(spec: TokenSpec, sos_token: int | None, table: Tensor) -> dict[str, Tensor]:
+    """The rows that the original looks its condition up in, each table with its row for what is not told."""
+    if not spec.columns:
+        _check_start(spec.num_classes, sos_token, len(table))
+        told = table[: spec.num_classes]
+        start = told.mean(0, keepdim=True) if sos_token is None else table[sos_token : sos_token + 1]
+        return {"class_embedding.weight": torch.cat([told, start])}
+    if spec.num_classes or sos_token is not None:
+        raise ValueError(
+            f"columns with {spec.num_classes} classes and sos_token {sos_token}: the original is told a class or other "
+            "tokens, give either"
+        )
+    if too_large := [column.name for column in spec.columns if column.codebook_size > len(table)]:
+        raise ValueError(
+            f"columns {too_large} have more tokens than the {len(table)} that the model looks them up among"
+        )
+    tables = [table[: column.codebook_size] for column in spec.columns]
+    return {
+        f"column_embeddings.{i}.tokens.weight": torch.cat([told, told.mean(0, keepdim=True)])
+        for i, told in enumerate(tables)
+    }
 
 
 def _order_of(state: Mapping[str, Tensor], spec: TokenSpec) -> OrderName:

@@ -17,11 +17,24 @@ def reads_cells(config: PriorConfig) -> bool:
     return config.order == "random_annealed" or (config.architecture == "modern" and config.order != "row")
 
 
+def prefix_length(config: PriorConfig, spec: TokenSpec) -> int:
+    """P: elements that stand before the first token.
+
+    One for the class, which is also the start where nothing is told, and one for each token of the condition columns.
+
+    Raises:
+        ValueError: the tokens have no such column.
+    """
+    told = sum(spec.column(name).num_tokens for name in config.condition_columns)
+    return told + (config.condition == "class" or not told)
+
+
 def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
     """Build the transformer of a prior, whose sequence is the condition and all tokens but the last.
 
-    Its positions are indices in that sequence, or, where `reads_cells`, 0 for the condition and 1 + cell.
+    Its positions are indices in that sequence, or, where `reads_cells`, 0 … P - 1 for the condition and P + cell.
     """
+    num_prefix = prefix_length(config, spec)
     if config.architecture == "modern":
         return ModernTransformer(
             vocabulary_size=spec.codebook_size,
@@ -31,10 +44,11 @@ def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
             num_key_value_heads=config.num_key_value_heads or config.num_heads,
             width=config.width,
             dropout=config.dropout,
+            num_prefix=num_prefix,
         )
     return GPT(
         vocabulary_size=spec.codebook_size,
-        max_length=spec.num_tokens + reads_cells(config),
+        max_length=num_prefix + spec.num_tokens - 1 + reads_cells(config),
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         width=config.width,

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqgan_core.prior.condition import Columns
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.orders import inverse
-from vqgan_core.prior.sampling import evaluating
+from vqgan_core.prior.sampling import evaluating, starting_rows
 
 
 @dataclass(frozen=True)
@@ -31,34 +32,41 @@ class Beams:
 
 
 @torch.no_grad()
-def beam_search(prior: Prior, labels: Int[Tensor, " B"] | None, *, num_beams: int, batch_size: int = 1) -> Beams:
+def beam_search(
+    prior: Prior,
+    labels: Int[Tensor, " B"] | None,
+    *,
+    num_beams: int,
+    batch_size: int = 1,
+    columns: Columns | None = None,
+) -> Beams:
     """Search for the likeliest images, in the prior's order, with dropout off.
 
     Args:
         prior: on any device; the tokens come back there.
-        labels: one an image for a conditional prior, else None.
+        labels: one an image for a class-conditional prior, else None.
         num_beams: W, at least 1.
-        batch_size: images, where there are no labels to count.
+        batch_size: images, where there are neither labels nor columns to count.
+        columns: an image's tokens of each of the prior's condition columns.
 
     Raises:
-        ValueError: no beams, labels missing or out of range, or given to an unconditional prior.
+        ValueError: no beams; labels or columns missing, out of range, or given to a prior that is not told them.
     """
     if num_beams < 1:
         raise ValueError(f"num_beams {num_beams}: must be at least 1")
-    if labels is not None and not prior.is_conditional:
-        raise ValueError("this prior is unconditional: it takes no labels")
-    size = batch_size if labels is None else len(labels)
+    given = [tokens for tokens in (labels, *(columns or {}).values()) if tokens is not None]
+    size = len(given[0]) if given else batch_size
     with evaluating(prior):
-        prefix = prior.condition(None if labels is None else labels.to(prior.device), size)
+        prefix = starting_rows(prior, labels, size, columns=columns)
         found, scores = _search(prior, prefix.repeat_interleave(num_beams, dim=0), size, num_beams)
     return Beams(found[:, :, inverse(prior.order)], scores)
 
 
 def _search(
-    prior: Prior, prefix: Float[Tensor, "B*W 1 D"], size: int, num_beams: int
+    prior: Prior, prefix: Float[Tensor, "B*W P D"], size: int, num_beams: int
 ) -> tuple[Int[Tensor, "B W N"], Float[Tensor, "B W"]]:
     num_tokens, num_codes = prior.spec.num_tokens, prior.spec.codebook_size
-    orders, cache = prior.order[None], prior.transformer.new_cache(len(prefix), max_length=num_tokens)
+    orders, cache = prior.order[None], prior.transformer.new_cache(len(prefix), max_length=prior.max_length)
     tokens = torch.empty(size, num_beams, 0, dtype=torch.int64, device=prior.device)
     scores = torch.full((size, num_beams), -torch.inf, device=prior.device)
     scores[:, 0] = 0  # all beams are the same at first: one of them is enough
@@ -66,7 +74,8 @@ def _search(
     given: Tensor | None = prefix
     for step in range(num_tokens):
         newest = tokens[:, :, max(step - 1, 0) : step].flatten(0, 1)
-        logits = prior.transformer(newest, given, cache, prior.placement(orders, step, step + 1))
+        placement = prior.placement(orders, cache.length, prior.num_prefix + step)
+        logits = prior.transformer(newest, given, cache, placement, num_last=1)
         given = None
         log_p = logits[:, -1].float().log_softmax(-1).view(size, num_beams, num_codes)
         scores, chosen = (scores[..., None] + log_p).flatten(1).topk(num_beams, dim=-1)

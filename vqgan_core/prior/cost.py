@@ -1,10 +1,11 @@
 """What a prior costs before it is built: parameters and floating point operations.
 
-N tokens of an image (= positions, the condition included), D width, L layers, K codebook entries. A multiply-add is two
+N tokens of an image, T = P + N - 1 positions with its condition of P elements, D width, L layers, K codebook entries. A
+multiply-add is two
 operations; norms, activations, softmax and the optimiser are left out (below 1 % at usual sizes). Matrices: each of P
 parameters costs 2 a token forward and 4 backward, hence 6·P (Kaplan et al. 2020, §2.1); embeddings are looked up, not
-multiplied. Attention: scores and weighted values take 4·D a key forward in each layer, and a position sees (N + 1) / 2
-keys on average.
+multiplied. Attention: scores and weighted values take 4·D a key forward in each layer, and a position sees (T + 1) / 2
+keys on average. The head works at the N positions that predict. What the condition costs is spread over the N tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PriorCost:
     num_tokens: int
     """N."""
     forward_flops_per_token: float
-    """Also the cost of drawing a token with a cache; guidance doubles it."""
+    """With its share of the condition's. Also the cost of drawing a token with a cache; guidance doubles it."""
 
     @property
     def training_flops_per_token(self) -> float:
@@ -54,10 +55,12 @@ def prior_cost(config: PriorConfig, spec: TokenSpec) -> PriorCost:
     with torch.device("meta"):
         prior = Prior(config, spec)
     matrices = sum(module.weight.numel() for module in prior.modules() if isinstance(module, nn.Linear))
-    attention = config.num_layers * 4 * config.width * (spec.num_tokens + 1) / 2
+    head, length = prior.transformer.head.weight.numel(), prior.max_length
+    attention = config.num_layers * 4 * config.width * (length + 1) / 2
+    layers = (2 * (matrices - head) + attention) * length / spec.num_tokens
     return PriorCost(
         num_parameters=sum(parameter.numel() for parameter in prior.parameters()),
         num_matrix_parameters=matrices,
         num_tokens=spec.num_tokens,
-        forward_flops_per_token=2 * matrices + attention,
+        forward_flops_per_token=layers + 2 * head,
     )

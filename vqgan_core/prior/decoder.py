@@ -110,14 +110,16 @@ class Decoder(nn.Module):
         prefix: Float[Tensor, "B P D"] | None = None,
         cache: KeyValueCache | None = None,
         placement: Placement | None = None,
-    ) -> Float[Tensor, "B P+N V"]:
-        """Logits after each position, prefix positions included.
+        num_last: int | None = None,
+    ) -> Float[Tensor, "B L V"]:
+        """Logits after each of the given positions, prefix included, or after the last `num_last` of them.
 
         Args:
             tokens: what follows the prefix, or the cached positions.
             prefix: embeddings that stand before the tokens; positions are told to them, too.
             cache: with it, only new positions are given; it is extended by them. Not for training.
             placement: where the given elements stand; None: in sequence.
+            num_last: L, after how many positions logits are wanted; None: after all P + N.
 
         Raises:
             ValueError: more positions than the model or the cache has, gradients through a cache, or a bidirectional
@@ -133,7 +135,7 @@ class Decoder(nn.Module):
         x = self._apply_layers(self.dropout(x), context)
         if cache is not None:
             cache.advance(end - start)
-        logits: Tensor = self.head(self.final_norm(x))
+        logits: Tensor = self.head(self.final_norm(x if num_last is None else x[:, -num_last:]))
         return logits
 
     def _embed(

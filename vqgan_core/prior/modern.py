@@ -8,10 +8,10 @@ Su et al. 2021 (arXiv 2104.09864), in two dimensions as LlamaGen (arXiv 2406.065
 by the row, the second by the column; QK-norm, Henry et al. 2020 (arXiv 2010.04245), here an RMSNorm of each head;
 grouped queries, Ainslie et al. 2023 (arXiv 2305.13245).
 
-Departures from LlamaGen: the condition stands unturned (cos 1, sin 0). LlamaGen fills its place in the table with
-zeros, which sets its query and key to 0, so that every token looks at the condition alike, whatever it is. And queries
-and keys are normed, and whatever is added to the residual stream, and the head, starts at zero: the untrained model is
-uniform.
+Departures from LlamaGen: the condition, however long, stands unturned (cos 1, sin 0), and learned embeddings say where
+in its grid each of its elements is. LlamaGen fills its place in the table with zeros, which sets its query and key to
+0, so that every token looks at the condition alike, whatever it is. And queries and keys are normed, and whatever is
+added to the residual stream, and the head, starts at zero: the untrained model is uniform.
 """
 
 from __future__ import annotations
@@ -42,21 +42,22 @@ class RMSNorm(nn.Module):
 
 
 class RotaryGrid(nn.Module):
-    """Angles of the condition (position 0: none at all) and of each cell (position 1 + cell) of a grid.
+    """Angles of the condition (positions below P: none at all) and of each cell (position P + cell) of a grid.
 
     Args:
         height: H.
         width: W.
         head_width: d, a multiple of 4.
+        num_prefix: P.
     """
 
-    cells: Int[Tensor, "P 2"]
+    cells: Int[Tensor, "L 2"]
 
-    def __init__(self, height: int, width: int, head_width: int) -> None:
+    def __init__(self, height: int, width: int, head_width: int, num_prefix: int = 1) -> None:
         super().__init__()
         cells = torch.cartesian_prod(*(torch.arange(side, device="cpu") for side in (height, width)))
         # Whole numbers, which survive a cast of the model to bf16; angles are computed anew in fp32.
-        self.register_buffer("cells", F.pad(cells.view(-1, 2), (0, 0, 1, 0)), persistent=False)
+        self.register_buffer("cells", F.pad(cells.view(-1, 2), (0, 0, num_prefix, 0)), persistent=False)
         self.num_frequencies = head_width // 4
 
     def forward(self, start: int, end: int, positions: Int[Tensor, "R T"] | None) -> Rotation:
@@ -152,12 +153,13 @@ class ModernTransformer(Decoder):
 
     Args:
         vocabulary_size: V.
-        grid: (H, W); there are 1 + H·W positions.
+        grid: (H, W); there are P + H·W positions.
         num_layers: transformer layers.
         num_heads: query heads; d, the width of each, must be a multiple of 4.
         num_key_value_heads: heads of keys and values.
         width: D.
         dropout: of embeddings, attention weights and residual branches.
+        num_prefix: P, elements of the condition.
     """
 
     def __init__(
@@ -169,13 +171,14 @@ class ModernTransformer(Decoder):
         num_key_value_heads: int,
         width: int,
         dropout: float = 0.0,
+        num_prefix: int = 1,
     ) -> None:
         super().__init__()
         self.num_cached_heads = num_key_value_heads
         self.head_width = width // num_heads
-        self.max_length = 1 + grid[0] * grid[1]
+        self.max_length = num_prefix + grid[0] * grid[1]
         self.token_embedding = nn.Embedding(vocabulary_size, width)
-        self.rotary = RotaryGrid(*grid, self.head_width)
+        self.rotary = RotaryGrid(*grid, self.head_width, num_prefix)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(Layer(width, num_heads, num_key_value_heads, dropout) for _ in range(num_layers))
         self.final_norm = RMSNorm(width)

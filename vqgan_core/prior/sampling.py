@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vqgan_core.config import SamplingConfig
 from vqgan_core.prior.completion import plan_completion
+from vqgan_core.prior.condition import Columns
 from vqgan_core.prior.decoder import Decoder, Placement
 from vqgan_core.prior.filters import filter_logits
 from vqgan_core.prior.guidance import guidance_scale, guide
@@ -48,28 +49,31 @@ def sample_tokens(
     *,
     known: Int[Tensor, "B N"] | None = None,
     known_first: bool = False,
+    columns: Columns | None = None,
 ) -> Int[Tensor, "B N"]:
     """Draw the tokens of one image for each seed, with dropout off.
 
-    The same seed, label, config and known tokens give the same image, whatever else is in the batch (up to rounding:
-    see above).
+    The same seed, condition, config and known tokens give the same image, whatever else is in the batch (up to
+    rounding: see above).
 
     Args:
         prior: on any device; the tokens come back there, row by row.
-        labels: one an image for a conditional prior, else None.
+        labels: one an image for a class-conditional prior, else None.
         seeds: one an image.
         config: temperature, filters, guidance.
         progress: told about each step.
         known: tokens that are kept, row by row, and `completion.UNKNOWN` where one is to be drawn; None: draw all.
         known_first: read all known tokens before the first draw, for priors of order random_annealed. Without it, a
             known token is looked at by those that come after it in the prior's order.
+        columns: an image's tokens of each of the prior's condition columns.
 
     Raises:
-        ValueError: labels missing, of another number than the seeds, out of range, or given to an unconditional prior;
-            guidance of an unconditional prior; no seeds, or one out of range; known tokens that do not fit.
+        ValueError: labels or a column missing, of another number than the seeds, out of range, or given to a prior that
+            is not told them; guidance of an unconditional prior; no seeds, or one out of range; known tokens that do
+            not fit.
     """
     streams = ImageStreams(seeds, prior.device)
-    prefix = starting_rows(prior, labels, len(streams), config.guidance)
+    prefix = starting_rows(prior, labels, len(streams), config.guidance, columns)
     plan = plan_completion(prior, known, len(streams), known_first=known_first)
     num_copies, num_tokens = len(prefix) // len(streams), prior.spec.num_tokens
     orders = plan.orders if len(plan.orders) == 1 else plan.orders.repeat(num_copies, 1)
@@ -119,7 +123,7 @@ def extend(
     if not num_tokens:
         return tokens
     cache = transformer.new_cache(prompt.shape[0], max_length=end + num_tokens - 1)
-    logits = transformer(prompt, prefix, cache, place(0, end))
+    logits = transformer(prompt, prefix, cache, place(0, end), num_last=1)
     for step in range(num_tokens):
         tokens[:, step] = choose(logits[:, -1], step)
         if step + 1 < num_tokens:
@@ -138,21 +142,34 @@ def draw(logits: Float[Tensor, "B K"], config: SamplingConfig, streams: ImageStr
 
 
 def starting_rows(
-    prior: Prior, labels: Int[Tensor, " B"] | None, batch_size: int, guidance: float
-) -> Float[Tensor, "R 1 D"]:
+    prior: Prior,
+    labels: Int[Tensor, " B"] | None,
+    batch_size: int,
+    guidance: float = 1.0,
+    columns: Columns | None = None,
+) -> Float[Tensor, "R P D"]:
     """The conditions of a batch; with guidance once more, untold.
 
     Raises:
-        ValueError: no images; labels missing, of another number, out of range, or given to an unconditional prior;
-            guidance of an unconditional prior.
+        ValueError: no images; labels or columns missing, of another number, out of range, or given to a prior that is
+            not told them; guidance of an unconditional prior.
     """
     if not batch_size:
         raise ValueError("no seeds: give one for each image")
-    if not prior.is_conditional and labels is not None:
-        raise ValueError("this prior is unconditional: it takes no labels")
+    if not prior.takes_labels and labels is not None:
+        kind = "told no class" if prior.is_conditional else "unconditional"
+        raise ValueError(f"this prior is {kind}: it takes no labels")
+    if superfluous := sorted(set(columns or {}) - set(prior.config.condition_columns)):
+        raise ValueError(
+            f"columns {superfluous}: this prior is told {list(prior.config.condition_columns) or 'no columns'}"
+        )
     if not prior.is_conditional and guidance != 1:
         raise ValueError(f"guidance {guidance} needs a conditional prior; this one is unconditional: set guidance=1")
-    told = prior.condition(None if labels is None else labels.to(prior.device), batch_size)
+    told = prior.condition(
+        None if labels is None else labels.to(prior.device),
+        batch_size,
+        columns={name: tokens.to(prior.device) for name, tokens in (columns or {}).items()},
+    )
     return told if guidance == 1 else torch.cat([told, prior.null_condition(batch_size)])
 
 

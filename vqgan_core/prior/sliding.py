@@ -71,22 +71,23 @@ def sample_large(
 class _Window:
     """A prior's view on a grid: logits of a token given those before it in its window."""
 
-    def __init__(self, prior: Prior, prefix: Float[Tensor, "R 1 D"]) -> None:
+    def __init__(self, prior: Prior, prefix: Float[Tensor, "R P D"]) -> None:
         self._prior = prior
         self._prefix = prefix
-        self._cache = prior.transformer.new_cache(len(prefix), max_length=prior.spec.num_tokens)
+        self._cache = prior.transformer.new_cache(len(prefix), max_length=prior.max_length)
         self._corner: tuple[int, int] | None = None
 
     def logits(self, grid: Int[Tensor, "B H W"], corner: tuple[int, int], num_before: int) -> Float[Tensor, "R K"]:
         """Logits of the token with so many tokens before it in the window at this top left corner."""
         spec, (top, left) = self._prior.spec, corner
         view = grid[:, top : top + spec.height, left : left + spec.width].flatten(1)
-        if corner == self._corner and num_before == self._cache.length:  # the condition and all but the newest token
+        num_read = self._cache.length - self._prior.num_prefix
+        if corner == self._corner and num_before == num_read + 1:  # all but the newest token
             given, prefix = view[:, num_before - 1 : num_before], None
         else:
             self._cache.reset()
             given, prefix = view[:, :num_before], self._prefix
         self._corner = corner
         given = given.repeat(len(self._prefix) // len(grid), 1)
-        logits: Tensor = self._prior.transformer(given, prefix, self._cache)
+        logits: Tensor = self._prior.transformer(given, prefix, self._cache, num_last=1)
         return logits[:, -1]

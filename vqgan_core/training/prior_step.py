@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior import Prior, decay_groups
 from vqgan_core.training import streams
@@ -29,7 +30,7 @@ from vqgan_core.training.precision import autocast, prepare, resolve_device
 
 
 class PriorStep:
-    """Trains a prior on batches of `tokens` `B N` and, with classes, `labels` `B`.
+    """Trains a prior on batches of `tokens` `B N`, with classes `labels` `B`, and each condition column `B M` by name.
 
     Building one sets the process' threads, TF32 and determinism policy (`precision.prepare`).
 
@@ -39,10 +40,15 @@ class PriorStep:
         device: where to compute; None asks the config.
 
     Raises:
-        ValueError: a class condition without classes, or a device that is not there.
+        ValueError: a class condition without classes, a device that is not there, or one of several processes.
     """
 
     def __init__(self, config: TrainPriorConfig, spec: TokenSpec, device: torch.device | None = None) -> None:
+        if distributed.world_size() > 1:
+            raise ValueError(
+                f"a prior is trained in one process, this is one of {distributed.world_size()}: start it without "
+                "torchrun"
+            )
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
@@ -126,10 +132,10 @@ class PriorStep:
     def _accumulate_gradients(self, batch: Batch, step: int) -> Tensor:
         num_pieces = self.config.training.accumulate_batches
         tokens = batch["tokens"]
-        batch = {**batch, "label_drop": self._draw_hidden(len(tokens)), **self._corruption.draw(tokens, step)}
+        batch = {**batch, "condition_drop": self._draw_hidden(len(tokens)), **self._corruption.draw(tokens, step)}
         losses = []
         for piece in pieces(batch, num_pieces, self.device):
-            loss = self._nll(piece, piece["label_drop"]).mean() / num_pieces
+            loss = self._nll(piece, piece["condition_drop"]).mean() / num_pieces
             torch.autograd.backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -138,9 +144,9 @@ class PriorStep:
         # Drawn on the CPU for the whole batch: the same records whatever the device and the number of pieces.
         return torch.rand(batch_size, generator=self._drops) < self.config.condition_dropout
 
-    def _nll(self, batch: Mapping[str, Tensor], label_drop: Tensor | None) -> Tensor:
+    def _nll(self, batch: Mapping[str, Tensor], condition_drop: Tensor | None) -> Tensor:
         with autocast(self.device, self.config.training.precision):
-            return self.prior.nll(batch["tokens"], batch.get("labels"), label_drop, reading(batch))
+            return self.prior.nll(batch["tokens"], batch.get("labels"), condition_drop, reading(batch), batch)
 
     def _keep_if_best(self, nll: float) -> None:
         self._validations_since_best += 1

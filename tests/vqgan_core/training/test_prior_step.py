@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.vqgan_core.training.steps import SPEC, copied, endless, prior_config, tokens_of
+from vqgan_core.config.tokens import ColumnSpec
 from vqgan_core.prior import Prior
 from vqgan_core.training import (
     Batch,
@@ -184,3 +185,27 @@ def test_a_state_from_a_checkpoint_goes_on_as_the_original() -> None:
         one.train_step(tokens_of(1), 1)
         one.validate([tokens_of(-1)])
     assert step.result_files() == resumed.result_files()
+
+
+def test_a_told_column_lowers_the_likelihood_only_where_it_is_the_right_one() -> None:
+    """The column says where the grid starts to count from, unless it is hidden."""
+    spec = SPEC.model_copy(update={"columns": (ColumnSpec(name="start", codebook_size=11, height=1, width=2),)})
+
+    def batch_of(step: int, size: int = 16) -> Batch:
+        start = torch.randint(11, (size, 1), generator=torch.Generator().manual_seed(step))
+        return {"tokens": (start + torch.arange(SPEC.num_tokens)) % 11, "start": start.expand(-1, 2)}
+
+    config = prior_config(
+        dropout=0.0, condition="none", condition_columns=["start"], condition_dropout=0.3, training__num_steps=80,
+        training__batch_size=16, training__accumulate_batches=2,
+    )  # fmt: skip
+    step = PriorStep(config, spec)
+    for number in range(80):
+        step.train_step(batch_of(number), number)
+    held_out = batch_of(-1)
+    right = step.validate([held_out])["nll"]
+    wrong = step.validate([{**held_out, "start": held_out["start"].roll(1, 0)}])["nll"]
+    assert right < 0.1 < math.log(11) / SPEC.num_tokens < wrong
+    with torch.no_grad():
+        untold = step.prior.eval().nll(held_out["tokens"], None, torch.ones(16, dtype=torch.bool), columns=held_out)
+    assert float(untold[:, 0].mean()) > 0.9 * math.log(11)  # nobody can guess the start
