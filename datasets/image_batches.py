@@ -99,6 +99,14 @@ class ImagePass:
         self.numbers = numbers
         """Which records, in the order in which they come."""
 
+    def part(self, places: range) -> ImagePass:
+        """The pass over some of these records, by their places in it."""
+        assert self._split is not None, "an empty split has no part"
+        numbers = self.numbers[places.start : places.stop]
+        return ImagePass(
+            self._split, numbers, self._size, self._batch_size, mirrored=self._mirrored, num_threads=self._num_threads
+        )
+
     def __len__(self) -> int:
         return (len(self.numbers) + self._batch_size - 1) // self._batch_size
 

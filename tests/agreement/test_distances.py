@@ -1,4 +1,4 @@
-"""Distances between sets against torch-fidelity, torchmetrics, clean-fid and prdc, to the tolerances of their own tests."""
+"""Distances between sets against torch-fidelity, torchmetrics, clean-fid and prdc, to their own tests' tolerances."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import piq
 import pytest
 import torch
 import torchmetrics.functional.image as tm
+import torchvision
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torchmetrics.functional.image.lpips import _LPIPS
@@ -18,7 +20,7 @@ from vqgan_core.config import LpipsConfig
 from vqgan_core.evaluation import ms_ssim, psnr, ssim
 from vqgan_core.losses import Lpips
 
-TIGHT, TORCHMETRICS, PIQ = 1e-10, 1e-4, 1e-4  # fp64 formulas; fp32 libraries' own tests use 1e-4 and up
+TORCHMETRICS, PIQ = 1e-4, 1e-4  # what their own tests allow
 
 
 def hwc(images: Tensor) -> list[np.ndarray]:
@@ -26,7 +28,8 @@ def hwc(images: Tensor) -> list[np.ndarray]:
 
 
 def unit(images: Tensor) -> Tensor:
-    return images.double() / 255
+    """What the libraries are given: fp32, whose grouped convolutions are the only fast ones."""
+    return images.float() / 255
 
 
 def test_psnr(photographs: Tensor, damaged: Tensor) -> None:
@@ -37,7 +40,8 @@ def test_psnr(photographs: Tensor, damaged: Tensor) -> None:
         unit(damaged), unit(photographs), data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3)
     )
     assert ours.mean().item() == pytest.approx(theirs.item(), rel=1e-6)
-    assert ours.tolist() == pytest.approx(piq.psnr(unit(damaged), unit(photographs), reduction="none").tolist(), rel=1e-5)
+    others = piq.psnr(unit(damaged), unit(photographs), reduction="none")
+    assert ours.tolist() == pytest.approx(others.tolist(), rel=1e-5)
 
 
 def test_ssim(photographs: Tensor, damaged: Tensor) -> None:
@@ -48,12 +52,12 @@ def test_ssim(photographs: Tensor, damaged: Tensor) -> None:
         assert ours[index].item() == pytest.approx(structural_similarity(a, b, channel_axis=2, **wang), abs=1e-6)
     theirs = piq.ssim(unit(damaged), unit(photographs), downsample=False, reduction="none")
     assert ours.tolist() == pytest.approx(theirs.tolist(), abs=PIQ)
-    lightning = tm.structural_similarity_index_measure(
-        unit(damaged), unit(photographs), sigma=1.5, data_range=1.0, reduction="none"
+    # torchmetrics averages over reflected borders, too; its map without them is the same.
+    _, maps = tm.structural_similarity_index_measure(
+        unit(damaged), unit(photographs), sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
     )
-    assert isinstance(lightning, Tensor)
-    # torchmetrics pads by reflection, crops again, and so agrees as well
-    assert ours.tolist() == pytest.approx(lightning.tolist(), abs=TORCHMETRICS)
+    inside = maps[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
+    assert ours.tolist() == pytest.approx(inside.tolist(), abs=TORCHMETRICS)
 
 
 def test_the_wrong_data_range_is_far_outside_of_these_tolerances(photographs: Tensor, damaged: Tensor) -> None:
@@ -76,20 +80,24 @@ def test_ms_ssim(photographs: Tensor, damaged: Tensor) -> None:
 @pytest.mark.parametrize("net", ["alex", "squeeze"])
 def test_lpips_with_real_weights(net: str, photographs: Tensor, damaged: Tensor, shared_weights: Path) -> None:
     path = shared_weights / f"lpips_{net}_v0.1_full_state.pth"
-    few, others = signed(photographs[::6]), signed(damaged[::6])
+    few, others = signed(photographs), signed(damaged)
     ours = Lpips(LpipsConfig(net=net, weights=str(path)))(few, others)
     state = torch.load(path, weights_only=True)
     lightning = _LPIPS(net=net, pnet_rand=True, pretrained=False, use_dropout=True).eval()
-    lightning.load_state_dict(state)
+    named = {torchmetrics_name(name, net): value for name, value in state.items()}
+    lightning.load_state_dict({name: value for name, value in named.items() if not name.startswith("scaling")})
     assert ours.tolist() == pytest.approx(lightning(few, others).flatten().tolist(), abs=1e-5)
     assert ours.tolist() == pytest.approx(by_hand(state, net, few, others), abs=1e-5)
     assert ours.min() > 0.05
 
 
+def torchmetrics_name(name: str, net: str) -> str:
+    """Its SqueezeNet counts slices from 0 in a list; its AlexNet has the package's names."""
+    return re.sub(r"slice(\d)", lambda m: f"slices.{int(m[1]) - 1}", name) if net == "squeeze" else name
+
+
 def by_hand(state: dict[str, Tensor], net: str, x: Tensor, y: Tensor) -> list[float]:
     """LPIPS as the paper's eq. 1 says it, on torchvision's own networks."""
-    import torchvision  # noqa: PLC0415
-
     network, taps = {
         "alex": (torchvision.models.alexnet(), (1, 4, 7, 9, 11)),
         "squeeze": (torchvision.models.squeezenet1_1(), (1, 4, 7, 9, 10, 11, 12)),

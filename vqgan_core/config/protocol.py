@@ -27,20 +27,20 @@ _FIFTY_THOUSAND = 50_000
 
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "own": {},
-    "paper": {"reconstruction_split": "val", "generation_split": "train", "num_judged": _FIFTY_THOUSAND},
+    "paper": {"reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND},
     "adm": {
-        "reconstruction_split": "val", "generation_split": "train", "num_judged": _FIFTY_THOUSAND,
+        "reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND,
         "num_kept_reference": 10_000, "num_kept_judged": _FIFTY_THOUSAND,
     },
     "llamagen": {
-        "reconstruction_split": "val", "generation_split": "train", "num_judged": _FIFTY_THOUSAND,
+        "reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND,
         "num_kept_reference": 10_000, "num_kept_judged": _FIFTY_THOUSAND,
     },
 }  # fmt: skip
 
 
 class ProtocolConfig(Config):
-    """A protocol: `adm`, or `{kind: adm, num_judged: 5000}`."""
+    """A protocol: `adm`, or `{kind: adm, num_samples: 5000}`."""
 
     kind: Literal["own", "paper", "adm", "llamagen"] = "own"
     """Whose protocol; its values stand in for all fields that are not given."""
@@ -50,8 +50,10 @@ class ProtocolConfig(Config):
     """Split that samples are compared with."""
     num_reference: int | None = Field(None, ge=2)
     """At most so many reference images for samples; null: all."""
-    num_judged: int = Field(_FIFTY_THOUSAND, ge=2)
-    """At most so many reconstructions, and samples; the numbers say how many there were."""
+    num_reconstructions: int = Field(_FIFTY_THOUSAND, ge=2)
+    """At most so many images are reconstructed; the numbers say how many there were."""
+    num_samples: int | None = Field(None, ge=2)
+    """Samples that the protocol is of. A sample set is always judged whole; one of another size is said to depart."""
     rounding: Literal["round", "truncate"] = "round"
     """How floats become bytes. MaskBit and torchmetrics truncate."""
     num_kept_reference: int = Field(10_000, ge=2)

@@ -4,18 +4,22 @@ Axes: `B batch, D feature width`.
 
 Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6. Covariances divide by n - 1, as every FID implementation does.
 
-Departure: tr (Σ₁ Σ₂)^½ is computed as the sum of the singular values of Σ₁^½ Σ₂^½, which is the same number. Iterative
-matrix roots, and eigenvalues of the unsymmetric product, lose half of the digits when a covariance is singular, as it
-is with fewer images than features; usual code then adds a multiple of the identity. Here nothing is added.
+Departure: with factors Σ = A Aᵀ, tr (Σ₁ Σ₂)^½ is computed as the sum of the singular values of A₁ᵀ A₂, which is the
+same number. Iterative matrix roots, and eigenvalues of the unsymmetric product, lose half of the digits when a
+covariance is singular, as it is with fewer images than features; usual code then adds a multiple of the identity.
+Here nothing is added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 __all__ = ["GaussianStatistics", "frechet_distance"]
@@ -59,6 +63,14 @@ class GaussianStatistics:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
         return self.scatter / (self.count - 1)
 
+    @cached_property
+    def factor(self) -> Float[Tensor, "D R"]:
+        """A of Σ = A Aᵀ, as wide as the covariance's rank: a Cholesky factor with pivoting."""
+        packed, pivots, rank, _ = dpstrf(self.covariance.numpy(), lower=1)
+        factor = np.empty((len(packed), rank))
+        factor[pivots - 1] = np.tril(packed)[:, :rank]
+        return torch.from_numpy(factor)
+
 
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
     """Squared Fréchet distance |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½.
@@ -70,15 +82,7 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     """
     if len(first.mean) != len(second.mean):
         raise ValueError(f"features of width {len(first.mean)} and {len(second.mean)} cannot be compared")
-    covariance, other = first.covariance, second.covariance
-    cross = torch.linalg.svdvals(_root(covariance) @ _root(other)).sum()
+    cross = torch.linalg.svdvals(first.factor.T @ second.factor).sum()
     means = (first.mean - second.mean).square().sum()
-    distance = means + covariance.trace() + other.trace() - 2 * cross
+    distance = means + first.covariance.trace() + second.covariance.trace() - 2 * cross
     return max(float(distance), 0.0)  # rounding can leave -1e-15 for equal sets
-
-
-def _root(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-    """The symmetric root of a covariance; eigenvalues that rounding made negative count as 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return root
