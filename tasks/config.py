@@ -59,10 +59,11 @@ class PipelineConfig(Config):
                 f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
                 f"{shard.size_px}: images are never enlarged in training"
             )
-        if autoencoder.resolution_px % autoencoder.downsampling_factor:
+        if autoencoder.resolution_px % self.tokenizer.size_multiple:
+            levels = "channel_multipliers" if self.tokenizer.top is None else "channel_multipliers and top.factor"
             raise ValueError(
                 f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
-                f"factor {autoencoder.downsampling_factor}, which follows from channel_multipliers"
+                f"factor {self.tokenizer.size_multiple}, which follows from {levels}"
             )
         return self
 

@@ -4,6 +4,7 @@ from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonic
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, EvaluateExecution, PerturbedConfig
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
@@ -37,6 +38,7 @@ from vqgan_core.config.tokenizer import (
     PerturbationConfig,
     TokenizerConfig,
     TokenizerLossConfig,
+    TopLevelConfig,
     TrainTokenizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
@@ -57,6 +59,7 @@ __all__ = [
     "ConfigError",
     "ConstantGuidance",
     "DinoV2Config",
+    "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -66,9 +69,11 @@ __all__ = [
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "ImagePlane",
     "InceptionConfig",
     "IntervalGuidance",
     "LfqQuantizerConfig",
+    "LowResolutionPlane",
     "LpipsConfig",
     "MobileNetConfig",
     "NoAdversarialConfig",
@@ -77,6 +82,7 @@ __all__ = [
     "PatchGanConfig",
     "PerturbationConfig",
     "PerturbedConfig",
+    "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorExecution",
@@ -89,10 +95,12 @@ __all__ = [
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
+    "StoredPlane",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
+    "TopLevelConfig",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",
