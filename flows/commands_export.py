@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from datasets.store.lineage import find_artifact
-from flows.commands_inspect import open_store
+from flows.stores import store_of
 from flows.tables import print_json
 
 
@@ -15,7 +15,7 @@ def export_samples(options: argparse.Namespace) -> int:
     """`tessera export-samples FINGERPRINT --npz FILE | --png FOLDER`."""
     from tasks.export import write_npz, write_pngs  # noqa: PLC0415 - imports torch
 
-    samples = find_artifact(open_store(options), options.fingerprint, "samples")
+    samples = find_artifact(store_of(options), options.fingerprint, "samples")
     target = Path(options.npz or options.png)
     count = write_npz(samples, target) if options.npz else write_pngs(samples, target)
     if options.json:

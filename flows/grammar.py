@@ -114,6 +114,13 @@ def _add_evaluation(commands: Commands) -> None:
     target = export.add_mutually_exclusive_group(required=True)
     target.add_argument("--npz", metavar="FILE", help="one array of all images, for ADM's evaluator")
     target.add_argument("--png", metavar="FOLDER", help="a file an image, for torch-fidelity and clean-fid")
+    compare = commands.add(
+        "compare", "put artifacts side by side on one page: numbers, curves, pictures", "compare:compare"
+    )
+    told = "two or more evaluations, sample sets, priors or tokenizers: fingerprints, or beginnings of them"
+    compare.add_argument("fingerprints", nargs="+", metavar="FINGERPRINT", help=told)
+    compare.add_argument("--num-images", type=_count, default=8, help="images that all tokenizers reconstruct (8)")
+    compare.add_argument("--num-samples", type=_count, default=8, help="images that all priors draw (8)")
 
 
 def _add_tokens(commands: Commands) -> None:

@@ -44,7 +44,9 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class _Models:
+class Models:
+    """What drawing takes."""
+
     prior: Prior
     tokenizer: Tokenizer
     device: torch.device
@@ -88,7 +90,9 @@ def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[t
 
 
 def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact, work: Work) -> Product:
-    models = _load(config, prior_artifact, tokenizer_artifact)
+    device = resolve_device(config.execution.device)
+    prepare(device, num_threads=config.execution.num_threads)
+    models = load_models(prior_artifact, tokenizer_artifact, device)
     spec = models.prior.spec
     samples = planned(config, spec.num_classes if models.prior.takes_labels else 0)
     per_shard = config.images_per_shard
@@ -120,18 +124,21 @@ def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Wo
     return Headway(min(total, shards * config.images_per_shard), total, "images")
 
 
-def _load(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact) -> _Models:
-    device = resolve_device(config.execution.device)
-    prepare(device, num_threads=config.execution.num_threads)
+def load_models(prior_artifact: Artifact, tokenizer_artifact: Artifact, device: torch.device) -> Models:
+    """A prior and the tokenizer of its tokens, ready to draw.
+
+    Raises:
+        TokenMismatch: the tokenizer is another one.
+    """
     require_own_tokenizer(prior_artifact, tokenizer_artifact)
-    return _Models(load_prior(prior_artifact, device), load_tokenizer(tokenizer_artifact, device), device)
+    return Models(load_prior(prior_artifact, device), load_tokenizer(tokenizer_artifact, device), device)
 
 
-def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) -> bytes:
+def _draw_shard(config: SampleConfig, models: Models, chunk: Sequence[Sample]) -> bytes:
     pixels: list[NDArray[np.uint8]] = []
     size = config.execution.batch_size
     for start in range(0, len(chunk), size):
-        pixels += _draw(config, models, chunk[start : start + size])
+        pixels += draw(config, models, chunk[start : start + size])
     members = []
     for item, image in zip(chunk, pixels, strict=True):
         key = f"{item.number:08d}"
@@ -140,7 +147,8 @@ def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) 
 
 
 @torch.no_grad()
-def _draw(config: SamplingConfig, models: _Models, batch: Sequence[Sample]) -> list[NDArray[np.uint8]]:
+def draw(config: SamplingConfig, models: Models, batch: Sequence[Sample]) -> list[NDArray[np.uint8]]:
+    """Draw some images, each from its own seed."""
     spec = models.prior.spec
     labels = [item.label for item in batch if item.label is not None]
     given = torch.tensor(labels, device=models.device) if labels else None

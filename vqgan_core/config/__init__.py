@@ -1,6 +1,7 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
+from vqgan_core.config.comparison import CompareConfig
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, EvaluateExecution, PerturbedConfig
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
@@ -55,6 +56,7 @@ __all__ = [
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
+    "CompareConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
