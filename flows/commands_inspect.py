@@ -13,7 +13,7 @@ from flows.stores import store_of
 from flows.tables import plain_table, print_json, print_table
 from vqgan_core.config import ConfigError
 
-KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
+KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "comparison")
 
 
 def ls(options: argparse.Namespace) -> int:

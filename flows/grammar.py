@@ -95,7 +95,7 @@ def _add_run(commands: Commands) -> None:
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples or evaluation; all without it"
+        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples, evaluation or comparison; all without it"
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")
