@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 
 from datasets.store import Part, Workspace
 from tasks.evaluation_units import Bench
@@ -21,10 +22,10 @@ def distances(bench: Bench, work: Work) -> list[Metric]:
     metrics: list[Metric] = []
     parts: list[Part] = []
     for config in bench.config.extractors:
-        reader = SetReader(bench, work, config)
-        for sets in _judged(bench, reader):
-            metrics += set_distances(sets, reader.extractor, bench.config.protocol)
-        parts += reader.parts
+        with closing(SetReader(bench, work, config)) as reader:
+            for sets in _judged(bench, reader):
+                metrics += set_distances(sets, reader.extractor, bench.config.protocol)
+            parts += reader.parts
     work.workspace.put(_PARTS, parts_to_json(parts))
     return metrics
 

@@ -11,9 +11,11 @@ the store, named by all it depends on: every later evaluation against the same i
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.context
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -65,6 +67,12 @@ class SetReader:
         self.parts: list[Part] = []
         """Summaries of real images that were used."""
         self._bench, self._work, self._config = bench, work, config
+        self._pool: ProcessPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def summary(self, images: ImageSet) -> SetSummary:
         """The summary of a set: from the store, from an earlier run's workspace, or computed now."""
@@ -136,16 +144,15 @@ class SetReader:
         )
 
     def _features(self, images: ImageSet, pieces: Sequence[range]) -> Iterator[tuple[range, bytes]]:
-        count = min(self._bench.config.execution.num_processes, len(pieces))
-        if count <= 1:
+        if min(self._bench.config.execution.num_processes, len(pieces)) <= 1:
             for piece in pieces:
                 yield piece, _piece_bytes(self._bench, self.extractor, images, piece)
             return
-        job = _Job(_fresh(self._bench), self._config, images)
-        # Not fork: the parent has threads, and perhaps CUDA.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, context, initializer=_start, initargs=(job,)) as pool:
-            yield from zip(pieces, pool.map(_in_child, pieces), strict=True)
+        if self._pool is None:
+            count = self._bench.config.execution.num_processes
+            job = (replace(self._bench), self._config)  # a fresh bench: a child opens its own models
+            self._pool = ProcessPoolExecutor(count, _context(), initializer=_start, initargs=job)
+        yield from zip(pieces, self._pool.map(partial(_in_child, images), pieces), strict=True)
 
     def _piece_name(self, images: ImageSet, piece: range) -> str:
         return f"features-{self._key(images)[:16]}-{piece.start:08d}.safetensors"
@@ -174,29 +181,26 @@ def require_places(bench: Bench) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Job:
-    bench: Bench
-    extractor: ExtractorConfig
-    images: ImageSet
+def _context() -> multiprocessing.context.BaseContext:
+    """Not fork: the parent has threads, and perhaps CUDA. A fork server imports PyTorch once for all children."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Not our own modules: the server does not have our sys.path, and `datasets` there may be someone else's.
+    context.set_forkserver_preload(["torch", "torchvision", "safetensors.torch", "pyarrow.parquet", "pydantic"])
+    return context
 
 
-def _fresh(bench: Bench) -> Bench:
-    """Without the models that it has opened: a child opens its own."""
-    return replace(bench)
+_CHILD: list[tuple[Bench, Extractor]] = []
 
 
-_CHILD: list[tuple[_Job, Extractor]] = []
+def _start(bench: Bench, config: ExtractorConfig) -> None:
+    prepare(bench.device, num_threads=bench.config.execution.num_threads)
+    _CHILD.append((bench, build_extractor(config, bench.device)))
 
 
-def _start(job: _Job) -> None:
-    prepare(job.bench.device, num_threads=job.bench.config.execution.num_threads)
-    _CHILD.append((job, build_extractor(job.extractor, job.bench.device)))
-
-
-def _in_child(piece: range) -> bytes:
-    job, extractor = _CHILD[0]
-    return _piece_bytes(job.bench, extractor, job.images, piece)
+def _in_child(images: ImageSet, piece: range) -> bytes:
+    return _piece_bytes(*_CHILD[0], images, piece)
 
 
 def _piece_bytes(bench: Bench, extractor: Extractor, images: ImageSet, piece: range) -> bytes:
