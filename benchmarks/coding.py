@@ -1,4 +1,4 @@
-"""Encoding to indices and decoding from them, against the plain tokenizer; the widest preset's shape at a smaller size."""
+"""Encoding to indices and decoding from them, against the plain tokenizer, at a size that a CPU can do."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ is used.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 
 
 class PlainBlock(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 
 from benchmarks.coding import DEVICE
 from benchmarks.pairs import Pair
