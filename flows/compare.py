@@ -8,14 +8,14 @@ from typing import Any
 from prefect import flow
 
 from datasets.config import StoreConfig
-from datasets.store import Store
 from flows.run import StageRunner
 from tasks import compare as stage
 from tasks.comparison_sides import sides_of
+from tasks.config import PipelineConfig
 from vqgan_core.config import CompareConfig
 
 
-@flow(name="compare", flow_run_name="compare · {fingerprints}", persist_result=True, result_serializer="json")
+@flow(name="compare", persist_result=True, result_serializer="json")
 def compare(
     fingerprints: list[str],
     store: str | None = None,
@@ -33,7 +33,8 @@ def compare(
     Returns:
         The reference of the published comparison.
     """
-    where = StoreConfig(url=store or os.environ.get("TESSERA_STORE") or StoreConfig().url)
-    sides = sides_of(Store.open(where), fingerprints)
+    where = store or os.environ.get("TESSERA_STORE") or StoreConfig().url
+    run = StageRunner(PipelineConfig.load(None, {"name": "compare", "store.url": where}))
+    sides = sides_of(run.store, fingerprints)
     config = CompareConfig.validated({"num_images": num_images, "num_samples": num_samples}, origin="compare")
-    return StageRunner(where)(stage.request(config, sides)).ref.model_dump(mode="json")
+    return run.alone(stage.request(config, sides)).ref.model_dump(mode="json")

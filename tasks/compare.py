@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from datasets.corpus import Corpus
 from tasks.comparison_sides import Side, differing_recipes
 from tasks.models import load_tokenizer
+from tasks.plane import to_pixels
 from tasks.report.comparison import Column, Comparison, Row, comparison_markdown, render_comparison
 from tasks.report.inputs import Curves, Point
-from tasks.sample import Sample, draw, load_models, to_pixels
+from tasks.sample import Sample, draw, load_models
 from tasks.stage import Product, Request, Stage, Work, input_of
 from vqgan_core.config import CompareConfig, SamplingConfig, canonical_json
 from vqgan_core.training import prepare, resolve_device
@@ -84,7 +85,8 @@ def _reconstructed(
     for side in sides:
         tokenizer = load_tokenizer(side.artifacts["tokenizer"], device)
         wanted = tokenizer.config.autoencoder
-        if wanted.image_channels != corpus.channels or wanted.resolution_px > corpus.size_px:
+        fits = wanted.image_channels == corpus.channels and wanted.resolution_px <= corpus.size_px
+        if not fits or tokenizer.config.takes_label_maps:
             shown.append([])
             continue
         passed = corpus.sequential(split, config.num_images, size_px=wanted.resolution_px, limit=config.num_images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
+from datasets.plane_check import check_plane
+from tasks.retrain_config import PromoteConfig, RetrainConfig
 from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
@@ -36,6 +39,15 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    promote: PromoteConfig = PromoteConfig()
+    """When a candidate becomes current; not part of any fingerprint."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does; not part of any fingerprint."""
+
+    @property
+    def pointer(self) -> str:
+        """The name that says what is current of this config."""
+        return self.retrain.pointer or re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63]
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
@@ -49,15 +61,12 @@ class PipelineConfig(Config):
     @model_validator(mode="after")
     def _sections_fit_together(self) -> PipelineConfig:
         autoencoder, shard = self.tokenizer.autoencoder, self.shard
-        if autoencoder.image_channels != shard.channels:
+        check_plane(self.tokenizer, shard.channels, {name: pair.holds for name, pair in shard.pairs.items()})
+        if self.tokenizer.window_px > shard.size_px:
             raise ValueError(
-                f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
-                f"{shard.channels}: make them equal"
-            )
-        if autoencoder.resolution_px > shard.size_px:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
-                f"{shard.size_px}: images are never enlarged in training"
+                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} needs images of "
+                f"{self.tokenizer.window_px} px, which is larger than shard.size_px {shard.size_px}: images are never "
+                "enlarged in training"
             )
         if autoencoder.resolution_px % self.tokenizer.size_multiple:
             levels = "channel_multipliers" if self.tokenizer.top is None else "channel_multipliers and top.factor"

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from datasets.store import Part, Workspace
 from tasks.evaluation_units import Bench
-from tasks.image_sets import ImageSet, SetReader, parts_to_json, require_places
+from tasks.image_sets import ImageSet, SetReader, parts_to_json, require_comparable
 from tasks.sample import num_samples
 from tasks.stage import Work
 from vqgan_core.evaluation import JudgedSet, Metric, set_distances
@@ -18,7 +18,7 @@ _PARTS = "statistics.json"
 
 def distances(bench: Bench, work: Work) -> list[Metric]:
     """FID and its relatives of reconstructions, perturbed reconstructions and samples."""
-    require_places(bench)
+    require_comparable(bench)
     metrics: list[Metric] = []
     parts: list[Part] = []
     for config in bench.config.extractors:

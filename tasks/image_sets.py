@@ -31,6 +31,7 @@ from tasks.stage import Work
 from vqgan_core.config import ExtractorConfig, canonical_json, sha256_json
 from vqgan_core.evaluation import BATCH, Extractor, Features, SetSummary, as_bytes, build_extractor, joined
 from vqgan_core.quantizers.neighbours import replace_by_neighbours
+from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import prepare
 from vqgan_core.training.streams import stream
 
@@ -168,17 +169,23 @@ class SetReader:
         return Features(tensors["pooled"], tensors.get("spatial"), tensors.get("logits"))
 
 
-def require_places(bench: Bench) -> None:
-    """Refuse to perturb where an index has no neighbours.
+def require_comparable(bench: Bench) -> None:
+    """Refuse what no extractor can look at, and to perturb where an index has no neighbours.
 
     Raises:
-        ValueError: pFID is asked for, and the tokenizer has several indices a place.
+        ValueError: the tokenizer is one of label maps; or pFID is asked for, and it has several indices a place.
     """
-    if bench.config.perturbation is not None and bench.tokenizer.quantizer.indices_per_latent != 1:
+    if bench.tokenizer.config.takes_label_maps:
+        raise ValueError("evaluate.extractors look at images, but this tokenizer is one of label maps: set them to []")
+    if bench.config.perturbation is not None and _has_no_neighbours(bench.tokenizer):
         raise ValueError(
             "evaluate.perturbation replaces an index by its neighbours in the codebook, but this tokenizer's quantizer "
-            f"({bench.tokenizer.config.quantizer.kind}) adds up several entries: set it to null"
+            f"({bench.tokenizer.config.quantizer.kind}) adds up several entries or levels: set it to null"
         )
+
+
+def _has_no_neighbours(tokenizer: Tokenizer) -> bool:
+    return tokenizer.config.top is not None or tokenizer.quantizer.indices_per_latent != 1
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -22,6 +22,7 @@ from PIL import Image
 from datasets.ingest.tar import read_tar, write_tar
 from datasets.store import Artifact, Store, Workspace
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
+from tasks.plane import pictures
 from tasks.report.pictures import grid, png_bytes
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
@@ -154,13 +155,7 @@ def draw(config: SamplingConfig, models: Models, batch: Sequence[Sample]) -> lis
     given = torch.tensor(labels, device=models.device) if labels else None
     tokens = sample_tokens(models.prior, given, [item.seed for item in batch], config)
     images = models.tokenizer.decode(tokens.reshape(len(batch), spec.height, spec.width))
-    return to_pixels(images)
-
-
-def to_pixels(images: torch.Tensor) -> list[NDArray[np.uint8]]:
-    """Images in [-1, 1], `B C H W`, as uint8 arrays `H W C` (rounded, not truncated)."""
-    scaled = (images.float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
+    return pictures(images, models.tokenizer.config)
 
 
 def _about(config: SampleConfig, prior: Prior, item: Sample) -> bytes:

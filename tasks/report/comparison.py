@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from tasks.report.figures import curves_svg
 from tasks.report.inputs import Curves
-from tasks.report.markdown import as_table, embedded, escaped
-from tasks.report.pictures import Picture, data_uri, fitted
+from tasks.report.markdown import escaped, photograph, table
+from tasks.report.pictures import Picture, data_uri, fitted, grid
 from tasks.report.wording import number, spread_of, without_secrets
 from vqgan_core.evaluation import Metric
 
@@ -89,11 +89,11 @@ def comparison_markdown(comparison: Comparison) -> str:
         rows = [
             [escaped(row.name), *(escaped(_shown(value)) for value in row.values)] for row in comparison.differences
         ]
-        parts += ["## What differs", as_table(["", *letters], rows)]
+        parts += ["## What differs", table(["", *letters], rows)]
     found = _metric_rows(comparison)
     if found:
         rows = [[escaped(row["name"]), *(escaped(cell["text"]) for cell in row["cells"])] for row in found]
-        parts += ["## Numbers", as_table(["metric", *letters], rows)]
+        parts += ["## Numbers", table(["metric", *letters], rows)]
     strips = [("originals", comparison.originals)]
     strips += [
         (f"{letter}: reconstructions", some) for letter, some in zip(letters, comparison.reconstructions, strict=True)
@@ -101,7 +101,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     strips += [(f"{letter}: samples", some) for letter, some in zip(letters, comparison.samples, strict=True)]
     for title, pictures in strips:
         if pictures:
-            parts += [f"### {title}", embedded(title, list(pictures), len(pictures), _MARKDOWN_PX)]
+            strip = grid([fitted(picture, _MARKDOWN_PX) for picture in pictures], columns=len(pictures))
+            parts += [f"### {title}", photograph(title, strip)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,11 +10,12 @@ import html
 import re
 from collections.abc import Sequence
 
+from tasks.report.figures import standalone
 from tasks.report.inputs import ReportInputs
 from tasks.report.pictures import Picture, fitted, grid
 from tasks.report.wording import number
 
-__all__ = ["as_table", "embedded", "escaped", "summary_markdown"]
+__all__ = ["drawing", "escaped", "photograph", "summary_markdown", "table"]
 
 LARGEST_BYTES = 1 << 20
 _PICTURE_PX = 64
@@ -37,17 +38,17 @@ def _written(inputs: ReportInputs, picture_px: int) -> str:
     parts = [f"# {escaped(inputs.name)}", escaped(inputs.sentence)]
     if inputs.key_numbers:
         rows = [(item.label, f"**{escaped(item.value)}**", item.hint) for item in inputs.key_numbers]
-        parts.append(as_table(("", "", ""), [(escaped(a), b, escaped(c)) for a, b, c in rows]))
+        parts.append(table(("", "", ""), [(escaped(a), b, escaped(c)) for a, b, c in rows]))
     if inputs.originals:
         pairs = [*inputs.originals[:_MOST_PAIRS], *inputs.reconstructions[:_MOST_PAIRS]]
         columns = len(pairs) // 2
-        parts += ["## Originals above, reconstructions below", embedded("reconstructions", pairs, columns, picture_px)]
+        parts += ["## Originals above, reconstructions below", _image("reconstructions", pairs, columns, picture_px)]
     if inputs.samples:
         rows_shown = [row for row in inputs.samples[:_MOST_CLASSES] if row.pictures]
         names = ", ".join(escaped(row.name) for row in rows_shown)
         parts.append("## Samples" + (f": {names}" if names else ""))
         for row in rows_shown:
-            parts.append(embedded("samples", row.pictures[:_MOST_SAMPLES], _MOST_SAMPLES, picture_px))
+            parts.append(_image("samples", row.pictures[:_MOST_SAMPLES], _MOST_SAMPLES, picture_px))
     if inputs.metrics:
         cells = [
             (
@@ -58,20 +59,32 @@ def _written(inputs: ReportInputs, picture_px: int) -> str:
             )
             for metric in inputs.metrics
         ]
-        parts += ["## Metrics", as_table(("metric", "value", "n", "real vs. real"), cells)]
+        parts += ["## Metrics", table(("metric", "value", "n", "real vs. real"), cells)]
     return "\n\n".join(parts) + "\n"
 
 
-def as_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; its cells are escaped already."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; cells are taken as they are."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def embedded(alternative: str, pictures: Sequence[Picture], columns: int, picture_px: int) -> str:
-    """Pictures in one image that lies in the text."""
-    sheet = grid([fitted(picture, picture_px) for picture in pictures], columns=columns)
-    return f"![{alternative}](data:image/png;base64,{base64.b64encode(sheet).decode('ascii')})"
+def _image(alternative: str, pictures: Sequence[Picture], columns: int, picture_px: int) -> str:
+    return photograph(alternative, grid([fitted(picture, picture_px) for picture in pictures], columns=columns))
+
+
+def photograph(alternative: str, png: bytes) -> str:
+    """A PNG inside the text."""
+    return _embedded(alternative, "image/png", png)
+
+
+def drawing(alternative: str, svg: str) -> str:
+    """A figure inside the text."""
+    return _embedded(alternative, "image/svg+xml", standalone(svg).encode())
+
+
+def _embedded(alternative: str, kind: str, data: bytes) -> str:
+    return f"![{alternative}](data:{kind};base64,{base64.b64encode(data).decode('ascii')})"
 
 
 def escaped(text: str) -> str:

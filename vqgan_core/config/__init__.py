@@ -8,6 +8,7 @@ from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, Inter
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
+    EncodeExecution,
     OrderName,
     PriorConfig,
     RandomOrderConfig,
@@ -63,6 +64,7 @@ __all__ = [
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
+    "EncodeExecution",
     "EvaluateConfig",
     "EvaluateExecution",
     "ExecutionConfig",

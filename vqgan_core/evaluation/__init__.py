@@ -8,6 +8,7 @@ from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
 from vqgan_core.evaluation.generation import accuracy_metrics, domain_metrics
 from vqgan_core.evaluation.inception_score import InceptionScore, inception_score
 from vqgan_core.evaluation.kernel_distance import KernelDistance, kernel_distance
+from vqgan_core.evaluation.label_maps import label_map_metrics, mean_iou
 from vqgan_core.evaluation.likelihood import bits_per_dimension, unigram_nll
 from vqgan_core.evaluation.metric import Metric
 from vqgan_core.evaluation.multiscale import ms_ssim
@@ -54,7 +55,9 @@ __all__ = [
     "keep_best",
     "kernel_distance",
     "l1",
+    "label_map_metrics",
     "mean_interval",
+    "mean_iou",
     "mean_metric",
     "ms_ssim",
     "precision_recall",
