@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 def write(results: Sequence[Result], peaks: dict[str, float]) -> None:
     """Write the page over the old one."""
     has_peer = any(result.peer is not None for result in results)
-    heads = ["work", "ours", "plain", "ratio", "range", "share of peak", *(["peer / ours"] if has_peer else [])]
+    heads = ["work", "ours", "plain", "ratio", "range", "share of the bound", *(["peer / ours"] if has_peer else [])]
     rows = [heads, ["---"] * len(heads), *(_cells(result, has_peer) for result in results)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
     PAGE.write_text(_HEADER.format(machine=machine(), peaks=_peaks(peaks), repeats=REPEATS, table=table), "utf-8")
@@ -51,7 +51,7 @@ def _peaks(peaks: dict[str, float]) -> str:
 
 
 def _cells(result: Result, has_peer: bool) -> list[str]:
-    share = "" if result.share_of_peak is None else f"{result.share_of_peak:.0%}"
+    share = "" if result.share_of_bound is None else f"{result.share_of_bound:.0%}"
     cells = [
         result.name, f"{result.ours:,.1f} {result.unit}", f"{result.plain:,.1f} {result.unit}", f"{result.ratio:.2f} ×",
         f"{result.lowest:.2f} to {result.highest:.2f}", share,
@@ -64,7 +64,9 @@ _HEADER = """# Benchmarks
 Written by `make bench`; not edited by hand. `python -m benchmarks NAME` measures one suite, `--peer PATH` another
 checkout's models on the same work.
 
-{machine}. A large matrix product reaches {peaks}: the peak that shares are of.
+{machine}. A large matrix product reaches {peaks}: the bound of what is
+limited by arithmetic. Sampling is limited by reading weights and cache at every step; its bound is the speed of a copy
+(benchmarks/bandwidth.py).
 
 Each row is our way and a plain one in turns, {repeats} times, on the same machine in the same run; ratios are taken
 within a turn, and the median is shown. On a CPU the time is processor time. The plain way (benchmarks/plain.py) is the

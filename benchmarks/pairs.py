@@ -29,6 +29,8 @@ class Pair:
     """Floating-point operations of one call, where they are known."""
     precision: str = "fp32"
     """In which ours computes: fp32 or bf16."""
+    bound: float | None = None
+    """Units a second that the machine allows at most, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Result:
     ratio: float
     lowest: float
     highest: float
-    share_of_peak: float | None = None
+    share_of_bound: float | None = None
     peer: float | None = None
     """Median ratio of the peer's time to ours; above 1: ours is faster."""
 
     def line(self) -> str:
         """For the terminal."""
-        share = "" if self.share_of_peak is None else f"  {self.share_of_peak:.0%} of peak"
+        share = "" if self.share_of_bound is None else f"  {self.share_of_bound:.0%} of the bound"
         peer = "" if self.peer is None else f"  peer x {self.peer:.2f}"
         return (
             f"{self.name:<46}{self.ours:>11.1f} {self.unit:<9} plain {self.plain:>10.1f}  x {self.ratio:.2f} "
@@ -73,12 +75,19 @@ def measure(
     rows = [(seconds(pair.ours), seconds(pair.plain), peer() if peer is not None else 0.0) for _ in range(repeats)]
     ratios = [plain / ours for ours, plain, _ in rows]
     ours, plain, _ = (statistics.median(column) for column in zip(*rows, strict=True))
-    share = None if peak is None or pair.flops is None else pair.flops / ours / peak
+    share = _share(pair, ours, peak)
     others = None if peer is None else statistics.median(theirs / own for own, _, theirs in rows)
     return Result(
         pair.name, pair.unit, pair.count / ours, pair.count / plain, statistics.median(ratios), min(ratios),
         max(ratios), share, others,
     )  # fmt: skip
+
+
+def _share(pair: Pair, spent: float, peak: float | None) -> float | None:
+    """Of what the machine allows: by the pair's own bound, or by its operations."""
+    if pair.bound is not None:
+        return pair.count / spent / pair.bound
+    return None if peak is None or pair.flops is None else pair.flops / spent / peak
 
 
 def seconds(work: Callable[[], object]) -> float:

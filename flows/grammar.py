@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -84,15 +84,9 @@ def parser() -> Parser:
     )
     commands = Commands(top)
     rooms = (
-        _add_run,
-        _add_inspect,
-        _add_evaluation,
-        _add_tokens,
-        _add_models,
-        _add_corpus,
-        _add_pointers,
-        _add_server,
-    )
+        _add_run, _add_inspect, _add_corpus, _add_tokens, _add_models, _add_evaluation, _add_experiments,
+        _add_pointers, _add_server,
+    )  # fmt: skip
     for add_room in rooms:
         add_room(commands)
     return top
@@ -107,6 +101,11 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
+    sweep = commands.add_with_config(
+        "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
+    )
+    for kind in ("corpus", "tokenizer", "tokens", "prior", "evaluation"):
+        sweep.add_argument(f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own")
     plan = commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
     plan.add_argument(
         "--images",
@@ -117,10 +116,19 @@ def _add_run(commands: Commands) -> None:
     )
 
 
+def _add_experiments(commands: Commands) -> None:
+    group = commands.group("experiment", "train several things and compare them on one page")
+    priors = group.add_with_config("priors", "several priors on the same tokens", "experiment:priors")
+    priors.add_argument("--tokens", metavar="FINGERPRINT", help="read this tokens artifact, not the config's own")
+    group.add_with_config("factors", "tokenizers of several downsampling factors", "experiment:factors")
+
+
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples, evaluation or comparison; all without it"
+        "kind",
+        nargs="?",
+        help="corpus, tokenizer, tokens, prior, samples, evaluation, comparison, sweep or experiment; all without it",
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")
@@ -129,23 +137,6 @@ def _add_inspect(commands: Commands) -> None:
     gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
     gc.add_argument("--delete", action="store_true", help="really delete")
     gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
-
-
-def _add_evaluation(commands: Commands) -> None:
-    export = commands.add(
-        "export-samples", "write samples for ADM's evaluator, torch-fidelity or clean-fid", "export:export_samples"
-    )
-    export.add_argument("fingerprint", help="fingerprint of a sample set, or enough of its beginning to be unique")
-    target = export.add_mutually_exclusive_group(required=True)
-    target.add_argument("--npz", metavar="FILE", help="one array of all images, for ADM's evaluator")
-    target.add_argument("--png", metavar="FOLDER", help="a file an image, for torch-fidelity and clean-fid")
-    compare = commands.add(
-        "compare", "put artifacts side by side on one page: numbers, curves, pictures", "compare:compare"
-    )
-    told = "two or more evaluations, sample sets, priors or tokenizers: fingerprints, or beginnings of them"
-    compare.add_argument("fingerprints", nargs="+", metavar="FINGERPRINT", help=told)
-    compare.add_argument("--num-images", type=_count, default=8, help="images that all tokenizers reconstruct (8)")
-    compare.add_argument("--num-samples", type=_count, default=8, help="images that all priors draw (8)")
 
 
 def _add_pointers(commands: Commands) -> None:
@@ -171,6 +162,23 @@ def _add_server(commands: Commands) -> None:
         "--pools", nargs="*", default=["cpu", "gpu"], choices=["cpu", "gpu"], help="start a worker here for each (both)"
     )
     server.add_argument("--gpus", type=int, metavar="N", help="slots of the gpu pool (the GPUs of this machine, or 1)")
+
+
+def _add_evaluation(commands: Commands) -> None:
+    export = commands.add(
+        "export-samples", "write samples for ADM's evaluator, torch-fidelity or clean-fid", "export:export_samples"
+    )
+    export.add_argument("fingerprint", help="fingerprint of a sample set, or enough of its beginning to be unique")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--npz", metavar="FILE", help="one array of all images, for ADM's evaluator")
+    target.add_argument("--png", metavar="FOLDER", help="a file an image, for torch-fidelity and clean-fid")
+    compare = commands.add(
+        "compare", "put artifacts side by side on one page: numbers, curves, pictures", "compare:compare"
+    )
+    told = "two or more evaluations, sample sets, priors or tokenizers: fingerprints, or beginnings of them"
+    compare.add_argument("fingerprints", nargs="+", metavar="FINGERPRINT", help=told)
+    compare.add_argument("--num-images", type=_count, default=8, help="images that all tokenizers reconstruct (8)")
+    compare.add_argument("--num-samples", type=_count, default=8, help="images that all priors draw (8)")
 
 
 def _add_tokens(commands: Commands) -> None:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from datasets.corpus import Corpus
 from tasks.comparison_sides import Side, differing_recipes
-from tasks.models import load_tokenizer
+from tasks.drawing import Drawer
+from tasks.models import load_prior, load_tokenizer, require_own_tokenizer
 from tasks.plane import to_pixels
 from tasks.report.comparison import Column, Comparison, Row, comparison_markdown, render_comparison
 from tasks.report.inputs import Curves, Point
-from tasks.sample import Sample, draw, load_models
+from tasks.sample_plan import Sample
 from tasks.stage import Product, Request, Stage, Work, input_of
-from vqgan_core.config import CompareConfig, SamplingConfig, canonical_json
+from vqgan_core.config import CompareConfig, SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.training import prepare, resolve_device
 from vqgan_core.training.streams import stream_seed
 
@@ -100,15 +101,16 @@ def _drawn(config: CompareConfig, side: Side, device: torch.device) -> list[NDAr
     """Images of a side's prior; none of a side without one, or one that is told more than a class."""
     if "prior" not in side.artifacts:
         return []
-    models = load_models(side.artifacts["prior"], side.artifacts["tokenizer"], device)
-    prior = models.prior
+    require_own_tokenizer(side.artifacts["prior"], side.artifacts["tokenizer"])
+    prior = load_prior(side.artifacts["prior"], device)
     if prior.is_conditional and not prior.takes_labels:
         return []
     given = side.artifacts["samples"].manifest.recipe if "samples" in side.artifacts else {}
-    sampling = SamplingConfig.model_validate({k: v for k, v in given.items() if k in SamplingConfig.model_fields})
+    settings = SampleConfig.model_validate({k: v for k, v in given.items() if k in SamplingConfig.model_fields})
     labels = [i % prior.spec.num_classes if prior.takes_labels else None for i in range(config.num_samples)]
     items = [Sample(i, label, stream_seed(config.seed, f"sample {i}")) for i, label in enumerate(labels)]
-    return draw(sampling, models, items)
+    drawer = Drawer(settings, prior, load_tokenizer(side.artifacts["tokenizer"], device), device)
+    return [drawn.pixels for drawn in drawer.draw(items)]
 
 
 def _overlaid(sides: Sequence[Side], kind: str, key: str, title: str, unit: str) -> Curves:

@@ -2,7 +2,13 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.comparison import CompareConfig
-from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, EvaluateExecution, PerturbedConfig
+from vqgan_core.config.evaluation import (
+    ClassifierConfig,
+    EvaluateConfig,
+    EvaluateExecution,
+    PerturbedConfig,
+    SweepConfig,
+)
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
@@ -27,6 +33,14 @@ from vqgan_core.config.quantizer import (
     ResidualQuantizerConfig,
     SimvqQuantizerConfig,
     VectorQuantizerConfig,
+)
+from vqgan_core.config.sampling import (
+    CompletionConfig,
+    DomainRejection,
+    MaskCompletion,
+    RejectionConfig,
+    TorchvisionRejection,
+    UpperCompletion,
 )
 from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
@@ -57,10 +71,12 @@ __all__ = [
     "AutoencoderConfig",
     "ClassifierConfig",
     "CompareConfig",
+    "CompletionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
     "DinoV2Config",
+    "DomainRejection",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
@@ -78,6 +94,7 @@ __all__ = [
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
+    "MaskCompletion",
     "MobileNetConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
@@ -92,21 +109,25 @@ __all__ = [
     "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
+    "RejectionConfig",
     "ResidualQuantizerConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
     "StoredPlane",
+    "SweepConfig",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
     "TopLevelConfig",
+    "TorchvisionRejection",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",
     "TrainingExecution",
+    "UpperCompletion",
     "VectorQuantizerConfig",
     "canonical_json",
     "merge",
