@@ -3,6 +3,7 @@
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
@@ -61,6 +62,7 @@ __all__ = [
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
     "IntervalGuidance",
+    "LayoutConfig",
     "LfqQuantizerConfig",
     "LpipsConfig",
     "NoAdversarialConfig",
