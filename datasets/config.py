@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vqgan_core.config import Config, ExecutionConfig
 
@@ -72,6 +72,53 @@ class WebDatasetSource(Config):
 SourceConfig = Annotated[
     DigitsSource | FolderSource | TorchvisionSource | WebDatasetSource, Field(discriminator="kind")
 ]
+
+
+class ImportTokensExecution(ExecutionConfig):
+    """Where foreign tokens are: what they are is known by their content."""
+
+    url: str = ""
+    """Parquet file, folder or prefix of such, or folder of a token artifact in another store."""
+    endpoint_url: str | None = None
+    """Endpoint of an S3-compatible server, if they are on another one than the store."""
+
+
+class ImportTokensConfig(Config):
+    """Tokens that were made elsewhere: what their Parquet files do not say themselves, and where they are."""
+
+    codebook_size: int | None = Field(None, ge=2, le=2**24)
+    """K: indices are below it. null: the files say it."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns. null: the files say it, or rows of indices are nested in rows of a grid."""
+    factor: int | None = Field(None, ge=1)
+    """f: pixels of an image's side for each of the grid's; null: the files say it, or 1."""
+    tokenizer_digest: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the published tokenizer that made the tokens, if there is one; samples cannot be decoded without."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the class numbers; null: the labels that occur."""
+    indices_column: str = "indices"
+    """Column of lists of integers, row by row."""
+    label_column: str = "label"
+    """Column of class numbers (-1: none) or names; not there: no classes."""
+    key_column: str = "key"
+    """Column of names of records; not there: file and row."""
+    split_column: str = "split"
+    """Column of train, val or validation; not there: validation_fraction decides."""
+    validation_fraction: float = Field(0.05, ge=0, lt=1)
+    """Share of records, chosen by hash of their key, that no training sees."""
+    execution: ImportTokensExecution = ImportTokensExecution()
+    """Where they are; not part of the fingerprint."""
+
+    def at(self, url: str) -> ImportTokensConfig:
+        """The same of tokens at another place."""
+        return self.model_copy(update={"execution": self.execution.model_copy(update={"url": url})})
+
+    @field_validator("grid")
+    @classmethod
+    def _grid_has_cells(cls, grid: tuple[int, int] | None) -> tuple[int, int] | None:
+        if grid is not None and min(grid) < 1:
+            raise ValueError("both sides are at least 1")
+        return grid
 
 
 class ShardExecution(ExecutionConfig):

@@ -7,6 +7,7 @@ Every batch is a pure function of (split, arguments, step): threads, cache and s
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from datasets.corpus_split import CorpusSplit
 from datasets.images import DecodedCache, crop, crop_offsets, to_batch
-from datasets.order import Order, record_words
+from datasets.order import Order, check_share, record_words
 from datasets.prefetch import prefetched
 from vqgan_core.config import AugmentConfig
 
@@ -46,6 +47,18 @@ class ImageBatches:
         self._order = Order(split.counts, seed)
         self._seed, self._augment, self._num_threads = seed, augment, num_threads
         self._cache = DecodedCache(cache_bytes)
+        self._share = (0, 1, 1)
+
+    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> ImageBatches:
+        """The same batches, of which this process is given its part alone: an equal share of each piece.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal shares.
+        """
+        check_share(self._batch_size, rank, world_size, num_pieces)
+        own = copy.copy(self)
+        own._share = (rank, world_size, num_pieces)
+        return own
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on, made ahead by threads."""
@@ -53,7 +66,7 @@ class ImageBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        position = self._order.batch(step, self._batch_size)
+        position = self._order.batch(step, self._batch_size, *self._share)
         numbers = self._split.by_shard[position.records]
         # Three words a record, whatever of them is used: switching mirroring on leaves the crops where they were.
         words = record_words(3, self._seed, position.epochs, self._split.key_words[numbers])
@@ -88,6 +101,12 @@ class ImagePass:
 
     def __len__(self) -> int:
         return (len(self.numbers) + self._batch_size - 1) // self._batch_size
+
+    def share(self, rank: int, world_size: int) -> ImagePass:
+        """Every world_size-th record, from this process' first one on: together, the processes pass each once."""
+        own = copy.copy(self)
+        own.numbers = self.numbers[rank::world_size]
+        return own
 
     def __iter__(self) -> Iterator[Batch]:
         return prefetched(self._batch, range(len(self)), self._num_threads)

@@ -7,8 +7,9 @@ takes the positions [s·B, (s+1)·B) of that endless row. So every record comes 
 the last records of one epoch and the first of the next, no batch is ever short or padded, and a corpus smaller than a
 batch simply passes several epochs in it.
 
-The world size does not enter: rank r of w takes the r-th of w equal slices of the global batch. Finding any position
-costs O(units + records of a window), however far it is.
+The world size does not enter: rank r of w takes the r-th of w equal slices of the global batch or, where a step
+computes it in pieces, of each of its pieces. Finding any position costs O(units + records of a window), however far it
+is.
 
 Random numbers are splitmix64's (Steele, Lea, Flood: *Fast splittable pseudorandom number generators*, OOPSLA 2014,
 with Stafford's mix 13), written out here because the streams of NumPy's and PyTorch's generators may change with their
@@ -24,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-__all__ = ["WINDOW", "Order", "Position", "hash_words", "permutation", "random_words", "record_words"]
+__all__ = ["WINDOW", "Order", "Position", "check_share", "hash_words", "permutation", "random_words", "record_words"]
 
 WINDOW = 16
 """Units that are shuffled together. Part of the numbers: changing it changes every training run."""
@@ -67,6 +68,20 @@ def record_words(
     return hash_words(state[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN))
 
 
+def check_share(batch_size: int, rank: int, world_size: int, num_pieces: int = 1) -> None:
+    """Refuse a batch that cannot be cut into equal shares.
+
+    Raises:
+        ValueError: the numbers do not fit.
+    """
+    if batch_size < 1 or batch_size % (world_size * num_pieces) or not 0 <= rank < world_size:
+        pieces = f" in {num_pieces} pieces" if num_pieces > 1 else ""
+        raise ValueError(
+            f"rank {rank} of {world_size} cannot take an equal share of a batch of {batch_size}{pieces}: make it "
+            f"a multiple of {world_size * num_pieces}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where the records of a batch are: for each its epoch, and its number in the joined list of all units."""
@@ -99,23 +114,26 @@ class Order:
         self._epoch = lru_cache(maxsize=4)(self._plan)
         self._permuted = lru_cache(maxsize=8)(self._records_of_window)
 
-    def batch(self, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Position:
+    def batch(self, step: int, batch_size: int, rank: int = 0, world_size: int = 1, num_pieces: int = 1) -> Position:
         """The records of a step, or one rank's share of them.
 
         Args:
             step: which batch, from 0.
             batch_size: records of the global batch.
             rank: whose share.
-            world_size: into how many shares the batch is cut.
+            world_size: into how many shares each piece is cut.
+            num_pieces: into how many equal pieces the batch is cut.
 
         Raises:
             ValueError: the batch cannot be cut into equal shares.
         """
-        if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} of {world_size} cannot take an equal share of a batch of {batch_size}")
-        share = batch_size // world_size
-        start = step * batch_size + rank * share
-        return self.positions(start, start + share)
+        check_share(batch_size, rank, world_size, num_pieces)
+        share = batch_size // (world_size * num_pieces)
+        starts = [step * batch_size + (piece * world_size + rank) * share for piece in range(num_pieces)]
+        parts = [self.positions(start, start + share) for start in starts]
+        return Position(
+            *(np.concatenate(arrays) for arrays in zip(*((p.epochs, p.records) for p in parts), strict=True))
+        )
 
     def positions(self, start: int, stop: int) -> Position:
         """The records at the positions [start, stop) of the endless row."""

@@ -21,7 +21,7 @@ def ls(options: argparse.Namespace) -> int:
     """`tessera ls [KIND]`: artifacts, newest last."""
     if options.kind and options.kind not in KINDS:
         raise ConfigError(f"there is no kind {options.kind!r}: choose one of {', '.join(KINDS)}")
-    store = _store(options)
+    store = open_store(options)
     manifests = store.artifacts(options.kind)
     if not manifests:
         _say_empty(store)
@@ -42,7 +42,7 @@ def ls(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """`tessera show FINGERPRINT`: recipe, summary and lineage of an artifact."""
-    store = _store(options)
+    store = open_store(options)
     artifact = find_artifact(store, options.fingerprint)
     lineage = [_entry(store, manifest) for manifest in ancestors(store, artifact.manifest)]
     if options.json:
@@ -62,7 +62,7 @@ def show(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """`tessera verify [FINGERPRINT]`: re-hash one artifact or all; status 1 if anything differs."""
-    store = _store(options)
+    store = open_store(options)
     chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
     if not chosen:
         _say_empty(store)
@@ -80,7 +80,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def gc(options: argparse.Namespace) -> int:
     """`tessera gc`: what no artifact needs; deletes it only with --delete."""
-    store = _store(options)
+    store = open_store(options)
     garbage = store.gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
     if options.json:
         print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
@@ -98,7 +98,8 @@ def _say_empty(store: Store) -> None:
     sys.stderr.write(f"nothing is published in {store.url}: --store or TESSERA_STORE names another store\n")
 
 
-def _store(options: argparse.Namespace) -> Store:
+def open_store(options: argparse.Namespace) -> Store:
+    """The store that a command looks into: --store, TESSERA_STORE, or the default."""
     url = options.store or os.environ.get("TESSERA_STORE") or StoreConfig().url
     return Store.open(StoreConfig(url=url))
 

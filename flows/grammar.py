@@ -75,7 +75,7 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect):
+    for add_room in (_add_run, _add_inspect, _add_tokens):
         add_room(commands)
     return top
 
@@ -86,9 +86,9 @@ def _add_run(commands: Commands) -> None:
         stage = commands.add_with_config(name, help_text, "run:run_stage")
         stage.set_defaults(stage=name.replace("-", "_"))
         for kind in READS.get(name, ()):
-            stage.add_argument(
-                f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own"
-            )
+            told = f"read this {kind} artifact, not the config's own"
+            also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
+            stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
     commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
 
 
@@ -104,6 +104,32 @@ def _add_inspect(commands: Commands) -> None:
     gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
     gc.add_argument("--delete", action="store_true", help="really delete")
     gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
+
+
+def _add_tokens(commands: Commands) -> None:
+    group = commands.group("tokens", "look into token datasets, and add some from elsewhere")
+    group.add("ls", "list token datasets, newest last", "tokens:ls")
+    show = group.add("show", "show contents and a histogram of the codes", "tokens:show")
+    show.add_argument("fingerprint", help="fingerprint of a token dataset, or enough of its beginning to be unique")
+    diff = group.add("diff", "compare records and codes of two token datasets", "tokens:diff")
+    diff.add_argument("first", help="fingerprint of a token dataset")
+    diff.add_argument("second", help="fingerprint of another")
+    head = group.add("head", "print the first records", "tokens:head")
+    head.add_argument("fingerprint", help="fingerprint of a token dataset")
+    head.add_argument("-n", dest="count", metavar="N", type=_count, default=3, help="records (3)")
+    head.add_argument("--split", default="train", help="train or val (train)")
+    added = group.add("add", "register tokens that were made elsewhere", "tokens:add")
+    added.add_argument("url", metavar="URL", help="Parquet file, folder of such, or token artifact of another store")
+    added.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value",
+        help="what the files do not say: codebook_size=512 grid=[16,16] class_names=[cat,dog] …",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of records")
+    return int(text)
 
 
 def _sentence(text: str) -> str:

@@ -6,8 +6,10 @@ from typing import Any
 
 from prefect import flow
 
+from datasets.store import Store
 from flows.form import config_of
 from flows.run import StageRunner
+from tasks import import_tokens
 from tasks.pipeline import Pipeline
 
 
@@ -23,12 +25,17 @@ def train_prior(
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
         store: URL of the artifact store; empty: the preset's.
-        tokens: fingerprint of the tokens artifact to read; empty: the one that this preset's own stage made.
+        tokens: fingerprint of the tokens artifact to read, or URL of one in another store or of Parquet files that were
+            made elsewhere; empty: the one that this preset's own stage made.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published prior artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
+    run = StageRunner(config.store)
+    foreign = import_tokens.wanted(config.import_tokens, tokens, Store.open(config.store))
+    if foreign is not None:
+        tokens = run(import_tokens.request(foreign)).manifest.fingerprint
     pipeline = Pipeline(config, {"tokens": tokens})
-    return StageRunner(config.store)(pipeline.request("train_prior")).ref.model_dump(mode="json")
+    return run(pipeline.request("train_prior")).ref.model_dump(mode="json")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from datasets.config import ShardConfig, StoreConfig
+from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
 from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
@@ -28,6 +28,8 @@ class PipelineConfig(Config):
     """The tokenizer and its training."""
     encode: EncodeConfig = EncodeConfig()
     """How images become rows of tokens."""
+    import_tokens: ImportTokensConfig = ImportTokensConfig()
+    """Tokens from elsewhere, for priors that are to read those."""
     prior: TrainPriorConfig = TrainPriorConfig()
     """The prior and its training."""
     sample: SampleConfig = SampleConfig()

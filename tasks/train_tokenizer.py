@@ -12,12 +12,13 @@ from tasks.report.pictures import grid
 from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training, training_headway
+from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.tokenizer_step import TokenizerStep
 
-STAGE = Stage("train_tokenizer", "1", "tokenizer")
+STAGE = Stage("train_tokenizer", "2", "tokenizer")
 NUM_PICTURES = 16
 
 
@@ -33,17 +34,18 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
     corpus = Corpus.open(artifact)
+    rank, world_size = distributed.rank(), distributed.world_size()
     size_px = config.autoencoder.resolution_px
     batches = corpus.batches(
         "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment,
         cache_bytes=execution.cache_bytes,
-    )  # fmt: skip
-    validation = partial(
-        corpus.sequential, "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
-    )
+    ).share(rank, world_size, training.accumulate_batches)  # fmt: skip
+    validation = corpus.sequential(
+        "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
+    ).share(rank, world_size)
     step = TokenizerStep(config, device=device)
     result = run_training(
-        step, batches, validation, config=training, execution=execution, work=work, label="train tokenizer"
+        step, batches, lambda: validation, config=training, execution=execution, work=work, label="train tokenizer"
     )
     files = step.result_files()
     tokenizer = Tokenizer.from_files(files).to(device).eval()

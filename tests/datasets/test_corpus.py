@@ -124,6 +124,23 @@ def test_sequential_gives_every_record_once_in_key_order(corpus: Corpus) -> None
     assert list(corpus.sequential("test", 8)) == []
 
 
+def test_two_processes_share_batches_and_passes(corpus: Corpus) -> None:
+    augment = AugmentConfig(random_crop=True, horizontal_flip=True)
+    batches = corpus.batches("train", 24, seed=3, size_px=24, augment=augment)
+    whole = batches.batch(7)
+    shares = [batches.share(rank, 2, num_pieces=3).batch(7) for rank in range(2)]
+    for name, values in whole.items():
+        pieces = [torch.cat([share[name].chunk(3)[piece] for share in shares]) for piece in range(3)]
+        assert torch.equal(torch.cat(pieces), values)
+    with pytest.raises(ValueError, match="rank 0 of 5 cannot take an equal share of a batch of 24"):
+        batches.share(0, 5)
+    everything = corpus.sequential("val", 16, limit=33)
+    numbers = [everything.share(rank, 2).numbers.tolist() for rank in range(2)]
+    assert [len(part) for part in numbers] == [17, 16]
+    assert sorted(numbers[0] + numbers[1]) == everything.numbers.tolist()
+    assert sum(len(batch["images"]) for batch in everything.share(1, 2)) == 16
+
+
 def test_shards_partition_a_split(corpus: Corpus) -> None:
     numbers = [corpus.sequential("train", 64, shard=shard).numbers.tolist() for shard in corpus.shards("train")]
     assert sorted(itertools.chain(*numbers)) == list(range(corpus.num_records("train")))

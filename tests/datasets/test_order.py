@@ -65,6 +65,15 @@ def test_the_global_batch_is_the_same_for_every_world_size(world_size: int) -> N
         assert np.concatenate(ranks).tolist() == order.batch(step, 16).records.tolist()
 
 
+def test_a_share_of_a_batch_in_pieces_is_a_share_of_each() -> None:
+    order = Order([30, 50], seed=1)
+    whole = order.batch(3, 16).records.tolist()
+    shares = [order.batch(3, 16, rank, 2, num_pieces=4).records.tolist() for rank in range(2)]
+    for piece in range(4):
+        own = slice(2 * piece, 2 * piece + 2)
+        assert shares[0][own] + shares[1][own] == whole[4 * piece : 4 * piece + 4]
+
+
 def test_a_batch_larger_than_the_corpus_passes_several_epochs() -> None:
     position = Order([3], seed=0).batch(1, 8)
     assert position.epochs.tolist() == [2, 3, 3, 3, 4, 4, 4, 5]
@@ -118,3 +127,5 @@ def test_an_order_without_records_is_refused(counts: list[int]) -> None:
 def test_unequal_shares_are_refused() -> None:
     with pytest.raises(ValueError, match="rank 0 of 3 cannot take an equal share of a batch of 8"):
         Order([10], 0).batch(0, 8, 0, 3)
+    with pytest.raises(ValueError, match="batch of 8 in 3 pieces: make it a multiple of 6"):
+        Order([10], 0).batch(0, 8, 0, 2, 3)

@@ -144,6 +144,18 @@ def test_a_stage_alone(published: Published, tmp_path: Path, ledger: Ledger, sta
     json.dumps(first)
 
 
+def test_a_prior_of_tokens_made_elsewhere(published: Published, tmp_path: Path, ledger: Ledger) -> None:
+    preset = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", tmp_path / "no images")
+    url = published.artifacts["tokens"].ref.uri
+    for states in (["Completed", "Completed"], ["Cached", "Cached"]):
+        prior = train_prior(preset=str(preset), tokens=url)
+        assert [outcome[0] for outcome in ledger.outcomes] == ["import_tokens", "train_prior"]
+        assert _states(ledger) == states
+    assert prior["kind"] == "prior"
+    tokens = Store.open(str(tmp_path / "store")).artifacts("tokens")
+    assert [manifest.inputs for manifest in tokens] == [[published.artifacts["tokens"].ref.as_input()]]
+
+
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_a_stage_before_its_inputs(published: Published, tmp_path: Path, stage: str) -> None:
     preset = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", published.source)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vqgan_core import distributed
+
 __all__ = ["adaptive_weight", "discriminator_loss", "generator_loss"]
 
 
@@ -39,9 +41,13 @@ def adaptive_weight(
     delta: float,
     maximum: float,
 ) -> Float[Tensor, ""]:
-    """λ of eq. 7, detached: the ratio of both losses' gradient norms at the decoder's last layer, at most `maximum`."""
+    """λ of eq. 7, detached: the ratio of both losses' gradient norms at the decoder's last layer, at most `maximum`.
+
+    The gradients are those of the global batch: all processes have to ask together.
+    """
     (of_reconstruction,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
     (of_gan,) = torch.autograd.grad(gan_loss, last_layer, retain_graph=True)
+    both = distributed.total(torch.stack([of_reconstruction.float(), of_gan.float()])) / distributed.world_size()
     norm = torch.linalg.vector_norm
-    weight: Tensor = norm(of_reconstruction.float()) / (norm(of_gan.float()) + delta)
+    weight: Tensor = norm(both[0]) / (norm(both[1]) + delta)
     return weight.clamp(0.0, maximum).detach()

@@ -4,7 +4,8 @@ Axes: B batch, C channels, H×W image, h×w patches.
 
 Source: pix2pix, arXiv 1611.07004 §3.2.2 and §6.1.2; ActNorm from Glow, arXiv 1807.03039 §3.1. Kernels of 4, LeakyReLU
 with slope 0.2, widths doubling up to eightfold, weights drawn from N(0, 0.02), all as in the original. Spectral norm
-of weights, in place of normalised activations, is an addition.
+of weights, in place of normalised activations, is an addition. BatchNorm and ActNorm's first batch are those of all
+processes together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
+from vqgan_core import distributed
 from vqgan_core.config import PatchGanConfig
+from vqgan_core.losses.batch_norm import BatchNorm
 from vqgan_core.losses.spectral_norm import SpectralNorm
 
 __all__ = ["ActNorm", "PatchDiscriminator"]
@@ -46,8 +49,11 @@ class ActNorm(nn.Module):
     @torch.no_grad()
     def _initialize(self, x: Float[Tensor, "B C H W"]) -> None:
         channels = rearrange(x.float(), "b c h w -> c (b h w)")
-        self.loc.copy_(-channels.mean(dim=1).view_as(self.loc))
-        self.scale.copy_(1 / (channels.std(dim=1).view_as(self.scale) + 1e-6))
+        mean = distributed.mean(channels.mean(dim=1))
+        squares = distributed.total((channels - mean[:, None]).square().sum(dim=1))
+        deviation = (squares / (channels.shape[1] * distributed.world_size() - 1)).sqrt()
+        self.loc.copy_(-mean.view_as(self.loc))
+        self.scale.copy_(1 / (deviation.view_as(self.scale) + 1e-6))
         self.initialized.fill_(1)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -85,7 +91,7 @@ class PatchDiscriminator(nn.Module):
         for module in self.layers:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(_trained_weight(module), 0.0, 0.02)
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, BatchNorm):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 h w"]:
@@ -115,4 +121,4 @@ def _leaky() -> nn.Module:
 def _norm(kind: str, channels: int) -> list[nn.Module]:
     if kind == "spectral":
         return []
-    return [nn.BatchNorm2d(channels) if kind == "batch" else ActNorm(channels)]
+    return [BatchNorm(channels) if kind == "batch" else ActNorm(channels)]

@@ -8,8 +8,8 @@ n_i is how many of the step's vectors z_ij chose entry i.
 
 Source: arXiv 1711.00937 eq. 6-8 and appendix A.1. Departures:
 
-- Averages move once an optimiser step, from the whole batch, and not in forward: there, gradient accumulation and
-  activation checkpointing move them too often.
+- Averages move once an optimiser step, from the whole batch of all processes, and not in forward: there, gradient
+  accumulation and activation checkpointing move them too often.
 - N starts at 1 and m at the entry, so that an entry that is not chosen stays where it is. With N = 0, as others begin,
   the smoothing's ε throws it far away.
 - Laplace smoothing of N, so that no count reaches zero: N_i' = (N_i + ε) / (N + K ε) · N with N = Σ N_i.
@@ -25,6 +25,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vqgan_core import distributed
 from vqgan_core.config import EmaQuantizerConfig, ResidualQuantizerConfig
 from vqgan_core.quantizers.base import Quantized, Quantizer
 from vqgan_core.quantizers.gradient import pass_gradient
@@ -75,8 +76,8 @@ class AveragedCodebook(Quantizer):
             rows = rearrange(vectors.float(), "b d h w -> (b h w) d")
             counts.index_add_(0, chosen.flatten(), torch.ones_like(rows[:, 0]))
             sums.index_add_(0, chosen.flatten(), rows)
-        self.num_chosen.lerp_(counts, 1 - self.config.decay)
-        self.sum_chosen.lerp_(sums, 1 - self.config.decay)
+        self.num_chosen.lerp_(distributed.total(counts), 1 - self.config.decay)
+        self.sum_chosen.lerp_(distributed.total(sums), 1 - self.config.decay)
         self.codebook.copy_(self.sum_chosen / self._smoothed_counts()[:, None])
 
     @torch.no_grad()

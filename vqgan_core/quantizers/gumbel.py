@@ -9,6 +9,8 @@ term has neither noise nor temperature, and 1e-10 inside the logarithm). Departu
 
 - Noise is drawn in training only. The original draws it in eval too, and encodes the same image to other indices each
   time; here `encode`, and forward outside training, take the most likely entry.
+- A training run draws each record's noise from a seed of its own, so that it does not depend on how a batch is divided
+  into pieces and among processes.
 - Straight-through gathers the entry of the largest y instead of multiplying with one-hot rows.
 """
 
@@ -28,9 +30,20 @@ from vqgan_core.quantizers.vector import gather
 __all__ = ["GumbelQuantizer", "gumbel_noise", "uniform_divergence"]
 
 
-def gumbel_noise(like: Float[Tensor, "B K h w"]) -> Float[Tensor, "B K h w"]:
-    """Standard Gumbel noise from the global generator: minus the logarithm of an exponential variable."""
-    return -torch.empty_like(like).exponential_().log()
+def gumbel_noise(like: Float[Tensor, "B K h w"], seed: int | None = None) -> Float[Tensor, "B K h w"]:
+    """Standard Gumbel noise: minus the logarithm of an exponential variable.
+
+    Args:
+        like: the logits.
+        seed: of the first record's noise, the next one's is one more; None: the global generator.
+    """
+    noise = torch.empty_like(like)
+    if seed is None:
+        return -noise.exponential_().log()
+    generator = torch.Generator(like.device)
+    for number, record in enumerate(noise):
+        record.exponential_(generator=generator.manual_seed(seed + number))
+    return -noise.log()
 
 
 def uniform_divergence(logits: Float[Tensor, "B K h w"]) -> Float[Tensor, ""]:
@@ -53,6 +66,8 @@ class GumbelQuantizer(Quantizer):
         self.config = config
         self.temperature = config.temperature_start
         """τ of the next forward: a function of the step, and no part of the state."""
+        self.noise_seed: int | None = None
+        """Seed of the noise of the next forward's first record; None: the global generator."""
         self.project = nn.Conv2d(codebook_dim, codebook_size, 1)
         self.codebook = nn.Parameter(torch.empty(codebook_size, codebook_dim))
         self.reset_parameters()
@@ -68,7 +83,7 @@ class GumbelQuantizer(Quantizer):
         with torch.autocast(latents.device.type, enabled=False):
             logits = self.logits(latents)
             if self.training:
-                quantized, indices = self.draw(logits, gumbel_noise(logits))
+                quantized, indices = self.draw(logits, gumbel_noise(logits, self.noise_seed))
             else:
                 indices = logits.argmax(dim=1)
                 quantized = self.decode(indices)

@@ -11,7 +11,7 @@ over bits of σ(±4 z_i / τ). So the first entropy is a sum over bits; and for 
 and a low half makes the mean of p one matrix product of an N × 2^⌈D/2⌉ and an N × 2^⌊D/2⌋ array. At 4096 latents and 14
 bits these hold 4 MiB, where an array of the definition holds 256.
 
-Under gradient accumulation the second entropy is that of a piece.
+Under gradient accumulation the second entropy is that of a piece, with several processes that of the piece of all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import LfqQuantizerConfig
 from vqgan_core.quantizers.base import Quantized, Quantizer
 from vqgan_core.quantizers.gradient import pass_gradient
@@ -30,8 +31,16 @@ from vqgan_core.quantizers.precision import full_precision
 __all__ = ["LfqQuantizer", "choice_entropies"]
 
 
-def choice_entropies(latents: Float[Tensor, "N D"], temperature: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The mean entropy of the latents' soft choices, and the entropy of their mean choice, in nats."""
+def choice_entropies(
+    latents: Float[Tensor, "N D"], temperature: float, *, of_all_processes: bool = False
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The mean entropy of the latents' soft choices, and the entropy of their mean choice, in nats.
+
+    Args:
+        latents: of this process.
+        temperature: τ.
+        of_all_processes: take the mean choice over all processes' latents; all of them have to call this then.
+    """
     logits = 4 * latents / temperature
     log_one, log_zero = F.logsigmoid(logits), F.logsigmoid(-logits)
     of_each = -(log_one.exp() * log_one + log_zero.exp() * log_zero).sum(dim=1).mean()
@@ -40,6 +49,7 @@ def choice_entropies(latents: Float[Tensor, "N D"], temperature: float) -> tuple
     high = _corner_probabilities(log_zero[:, middle:], log_one[:, middle:])
     with full_precision(latents.device.type):
         mean = high.T @ low / len(latents)
+    mean = distributed.mean(mean) if of_all_processes else mean
     return of_each, torch.special.entr(mean.clamp(min=1e-30)).sum()
 
 
@@ -74,7 +84,8 @@ class LfqQuantizer(Quantizer):
             corners = self.decode(indices)
             loss = config.commitment_weight * F.mse_loss(z, corners)
             if config.entropy_weight:
-                of_each, of_mean = choice_entropies(rearrange(z, "b d h w -> (b h w) d"), config.temperature)
+                rows = rearrange(z, "b d h w -> (b h w) d")
+                of_each, of_mean = choice_entropies(rows, config.temperature, of_all_processes=self.training)
                 loss = loss + config.entropy_weight * (of_each - config.diversity_weight * of_mean)
             quantized = pass_gradient("straight_through", z, corners)
         return Quantized(quantized.to(latents.dtype), indices, loss)

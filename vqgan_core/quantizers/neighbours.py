@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqgan_core.quantizers import vector
@@ -41,6 +41,7 @@ def replace_by_neighbours(
     probability: float,
     num_neighbours: int,
     generator: torch.Generator,
+    own: Bool[Tensor, " all"] | None = None,
 ) -> Int[Tensor, "B h w"]:
     """Replace each index with a probability by one of its nearest others, all of these alike.
 
@@ -49,12 +50,17 @@ def replace_by_neighbours(
         indices: as encoded.
         probability: α.
         num_neighbours: δ; with fewer entries, all others.
-        generator: on the CPU; what it draws depends on the grid's shape alone.
+        generator: on the CPU; what it draws depends on the grids' shape and number alone.
+        own: which grids of a larger batch these are, if the draws are made for all of it, as all processes do alike;
+            on the CPU.
     """
     assert quantizer.indices_per_latent == 1, "an entry of a sum has no place of its own among the others"
     count = min(num_neighbours, quantizer.codebook_size - 1)
-    replaced = torch.rand(indices.shape, generator=generator) < probability
-    rank = torch.randint(count, indices.shape, generator=generator)
+    shape = indices.shape if own is None else (len(own), *indices.shape[1:])
+    replaced = torch.rand(shape, generator=generator) < probability
+    rank = torch.randint(count, shape, generator=generator)
+    if own is not None:
+        replaced, rank = replaced[own], rank[own]
     every = torch.arange(quantizer.codebook_size, device=indices.device)
     entries = rearrange(quantizer.decode(rearrange(every, "k -> 1 1 k")), "1 d 1 k -> k d")
     others = nearest_others(indices.flatten(), entries, count)

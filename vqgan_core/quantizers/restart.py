@@ -5,18 +5,20 @@ Axes: B batch, D width, h×w grid, K entries, N latents.
 Source: the restart of unused codes in arXiv 2203.01941 §4 (after arXiv 2005.00341 §3). Departures: a count of steps
 instead of a moving average; it acts once for each optimiser step, however many pieces the batch has; the generator is
 the caller's; no two entries restart on one latent while there are enough; the optimiser's memory of a moved entry is
-erased, which otherwise drags it away again. No value is read back from the device.
+erased, which otherwise drags it away again. No value is read back from the device. Several processes move the same
+entries to the same latents, which are drawn from the whole batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.quantizers.base import Quantizer
 from vqgan_core.quantizers.ema import AveragedCodebook
 from vqgan_core.quantizers.vector import VectorQuantizer
@@ -49,12 +51,15 @@ class DeadCodeRestart:
 
     @torch.no_grad()
     def step(
-        self, latents: Float[Tensor, "B D h w"], generator: torch.Generator, also: Iterable[RestartHook] = ()
+        self,
+        latents: Sequence[Float[Tensor, "B D h w"]],
+        generator: torch.Generator,
+        also: Iterable[RestartHook] = (),
     ) -> Int[Tensor, ""]:
         """End an optimiser step: restart the entries that were not chosen for `after_steps` steps.
 
         Args:
-            latents: of the step's batch (or its last piece), before quantisation; of a residual quantizer, residuals.
+            latents: of the step's pieces, before quantisation; of a residual quantizer, residuals.
             generator: on the CPU; each call draws one permutation of the latents, whether or not an entry is dead.
             also: what else has to know of moved entries, for example `forget_moments`, `follow_codebook`,
                 `AveragedCodebook.restart`.
@@ -63,13 +68,17 @@ class DeadCodeRestart:
             How many entries were moved, on the device.
         """
         codebook = self.quantizer.codebook
-        self.steps_unused = torch.where(self.chosen, 0, self.steps_unused + 1)
+        chosen = distributed.total(self.chosen.int()) > 0
+        self.steps_unused = torch.where(chosen, 0, self.steps_unused + 1)
         self.chosen.zero_()
         dead = self.steps_unused >= self.after_steps
-        flat = rearrange(self.quantizer.normalize(latents.detach()), "b d h w -> (b h w) d")
-        order = torch.randperm(len(flat), generator=generator).to(codebook.device)
-        rank = dead.cumsum(dim=0) - 1  # the i-th dead entry takes the i-th latent of the permutation
-        fresh = flat[order[rank.clamp(min=0) % len(flat)]].to(codebook.dtype)
+        rows = torch.stack(
+            [rearrange(self.quantizer.normalize(piece.detach()), "b d h w -> (b h w) d") for piece in latents]
+        )
+        num_rows = rows.shape[0] * rows.shape[1] * distributed.world_size()
+        order = torch.randperm(num_rows, generator=generator).to(codebook.device)
+        place = dead.cumsum(dim=0) - 1  # the i-th dead entry takes the i-th latent of the permutation
+        fresh = distributed.rows_of_all(rows, order[place.clamp(min=0) % num_rows]).to(codebook.dtype)
         codebook.copy_(torch.where(dead[:, None], fresh, codebook))
         self.steps_unused = torch.where(dead, 0, self.steps_unused)
         for hook in also:

@@ -8,6 +8,11 @@ anywhere and started again ends with the same bytes as one that was not.
 NaN and Inf: a step whose loss or gradient norm is not finite raises before its optimisers touch the weights. The run
 goes back to the last checkpoint, leaves the batch out when it comes to that step again, and says so. Three times in a
 row, with no good step and checkpoint between, it gives up. In the original such a run goes on training on NaN.
+
+Several processes (`vqgan_core.distributed`) go through the loop together. They hold one state, so process 0 alone
+writes and reads checkpoints and reports; the others' arguments for these are not used. Their batches are shares:
+`batches` and `validation` give each process its own part. What draws from the global generators (dropout) draws in each
+process from a stream of (seed, step, process), so that a checkpoint needs no state of them.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import TrainingConfig, TrainingExecution
 from vqgan_core.training import streams
 from vqgan_core.training.checkpoints import Checkpoints
@@ -92,7 +98,7 @@ def train(
         execution: cadence of checkpoints and of progress.
         checkpoints: where checkpoints go.
         report: is told of progress.
-        should_stop: asked after each step; true ends the run with a checkpoint (for SIGTERM).
+        should_stop: asked after each step; true, in any process, ends the run with a checkpoint (for SIGTERM).
 
     Raises:
         TrainingDiverged: loss or gradients were no numbers, three times in a row.
@@ -105,17 +111,17 @@ def train(
         try:
             loop.advance(next(iterator))
         except NonFiniteError as error:
-            report(loop.roll_back(error))
+            loop.tell(report, loop.roll_back(error))
             iterator = batches(loop.state.step)
             continue
         if loop.due(config.validate_every_steps):
-            report(loop.validate(validation()))
+            loop.tell(report, loop.validate(validation()))
         elif loop.due(execution.log_every_steps):
-            report(loop.progress())
+            loop.tell(report, loop.progress())
         saves = loop.due(execution.checkpoint_every_steps)
         if saves:
             loop.save()
-        if not loop.finished and should_stop():
+        if not loop.finished and distributed.any_process(should_stop()):
             loop.interrupt(saved=saves)
     return loop.result()
 
@@ -174,6 +180,8 @@ class _Loop:
     def advance(self, batch: Batch) -> None:
         """Take one step, unless its batch is to be left out."""
         step = self.state.step
+        if distributed.world_size() > 1:
+            streams.seed_global(self._config.seed, f"step {step} of process {distributed.rank()}")
         if step not in self.state.skipped:
             metrics = self._step.train_step(batch, step)
             self.state.means.add(metrics)
@@ -190,6 +198,12 @@ class _Loop:
         self.state.history.append(values)
         shown = {name: value for name, value in values.items() if "/" in name and value is not None}
         return Progress(self.state.step, self._config.num_steps, shown, "validated")
+
+    @staticmethod
+    def tell(report: Callable[[Progress], None], progress: Progress) -> None:
+        """Let process 0 report."""
+        if distributed.rank() == 0:
+            report(progress)
 
     def progress(self) -> Progress:
         """The usual tick: means since the last history row."""
@@ -237,6 +251,8 @@ class _Loop:
         )
 
     def _write(self) -> None:
+        if distributed.rank() > 0:
+            return
         buffer = io.BytesIO()
         content = {
             "version": CHECKPOINT_VERSION,
@@ -248,13 +264,14 @@ class _Loop:
         self._checkpoints.save(self.state.step, buffer.getvalue())
 
     def _restore(self) -> bool:
-        latest = self._checkpoints.load_latest()
-        if latest is None:
+        latest = self._checkpoints.load_latest() if distributed.rank() == 0 else None
+        data = distributed.broadcast_bytes(latest[1] if latest else None)
+        if data is None:
             return False
-        content = torch.load(io.BytesIO(latest[1]), map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if content["version"] != CHECKPOINT_VERSION:
             raise ValueError(
-                f"the checkpoint of step {latest[0]} has format {content['version']}, this version reads "
+                f"the checkpoint of step {content['loop']['step']} has format {content['version']}, this version reads "
                 f"{CHECKPOINT_VERSION}: finish the run with the version that began it, or delete its checkpoints"
             )
         self._step.load_state_dict(content["step"])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vqgan_core import distributed
 from vqgan_core.config import PriorTrainingConfig, TokenizerTrainingConfig
 from vqgan_core.training.progress import NonFiniteError
 from vqgan_core.training.schedule import learning_rate
@@ -97,6 +98,10 @@ class Optimized:
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
+
+    def mean_gradients(self) -> None:
+        """Average the gradients over all processes."""
+        distributed.mean_gradients(self.parameters)
 
     def gradient_norm(self) -> Float[Tensor, ""]:
         """The global norm of the gradients."""

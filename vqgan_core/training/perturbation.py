@@ -8,6 +8,7 @@ they are; the gradient goes straight through to the latents.
 
 Source: RobustTok, as described in words (β 0.1, δ 100, α from 1, annealed between epochs 40 and 120 of 200). Departure:
 each image is chosen by a draw of its own, so that small batches and pieces of a batch have the same share.
+Each process makes the draws of all, and uses its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import PerturbationConfig, TrainTokenizerConfig
 from vqgan_core.quantizers import Quantized, Quantizer, replace_by_neighbours
 from vqgan_core.training import streams
@@ -56,10 +58,13 @@ class LatentPerturbation:
 
     def perturb(self, result: Quantized, step: int) -> Float[Tensor, "B D h w"]:
         """What the decoder sees of quantized latents."""
-        chosen = torch.rand(len(result.indices), generator=self._generator) < self._config.image_fraction
-        places = chosen.nonzero().flatten().to(result.indices.device)
+        num_images, world_size = len(result.indices), distributed.world_size()
+        chosen = torch.rand(world_size * num_images, generator=self._generator) < self._config.image_fraction
+        places = chosen.nonzero().flatten()
         if not len(places):
             return result.quantized
+        own = places // num_images == distributed.rank()
+        places = (places[own] % num_images).to(result.indices.device)
         before = result.indices[places]
         after = replace_by_neighbours(
             self._quantizer,
@@ -67,6 +72,7 @@ class LatentPerturbation:
             probability=self.probability(step),
             num_neighbours=self._config.num_neighbours,
             generator=self._generator,
+            own=own,
         )
         with torch.no_grad():
             shift = (self._quantizer.decode(after) - self._quantizer.decode(before)).to(result.quantized.dtype)

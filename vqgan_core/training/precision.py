@@ -14,11 +14,15 @@ from typing import Literal
 
 import torch
 
+from vqgan_core import distributed
+
 Precision = Literal["fp32", "bf16"]
 
 
 def resolve_device(name: str) -> torch.device:
     """The device of a name; `auto` takes a CUDA GPU, then Apple's, then the CPU.
+
+    Of several processes on a machine each takes the GPU with its own number.
 
     Raises:
         ValueError: the device asked for is not there.
@@ -28,9 +32,13 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda":
         present = torch.cuda.device_count()
-        if (device.index or 0) >= present:
-            raise ValueError(f"device {name}: PyTorch sees {present} CUDA devices here; use cpu or auto")
-        return torch.device("cuda", device.index or 0)
+        index = device.index if device.index is not None else distributed.local_rank() or 0
+        if index >= present:
+            raise ValueError(
+                f"device {name}: PyTorch sees {present} CUDA devices here; use cpu or auto, and at most "
+                "one process a device"
+            )
+        return torch.device("cuda", index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps: not available here; use cpu or auto")
     return device

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior import Prior, decay_groups
 from vqgan_core.training import streams
@@ -39,10 +40,15 @@ class PriorStep:
         device: where to compute; None asks the config.
 
     Raises:
-        ValueError: a class condition without classes, or a device that is not there.
+        ValueError: a class condition without classes, a device that is not there, or one of several processes.
     """
 
     def __init__(self, config: TrainPriorConfig, spec: TokenSpec, device: torch.device | None = None) -> None:
+        if distributed.world_size() > 1:
+            raise ValueError(
+                f"a prior is trained in one process, this is one of {distributed.world_size()}: start it without "
+                "torchrun"
+            )
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device

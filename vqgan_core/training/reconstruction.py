@@ -2,7 +2,8 @@
 
 Axes: B batch, C channels (of label maps, classes), H×W image, K entries.
 
-Every image counts the same, whatever the batches' sizes. Sums stay on the device and are fetched once, at the end.
+Every image counts the same, whatever the batches' sizes and whichever process has it. Sums stay on the device and are
+fetched once, at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vqgan_core import distributed
 from vqgan_core.losses import PixelKind, pixel_loss
 from vqgan_core.quantizers import CodeUsage, code_histogram
 from vqgan_core.tokenizer import TokenizerOutput
@@ -39,7 +41,9 @@ class ReconstructionTotals:
         self._perceptual = perceptual
         self._pixel = pixel
         self._histogram = torch.zeros(codebook_size, dtype=torch.int64, device=device)
-        self._sums: dict[str, Tensor] = {}
+        names = ("l1", "psnr") if pixel in ("l1", "l2") else (pixel, "pixel_accuracy")
+        self._names = (*names, "quantizer", *(() if perceptual is None else ("perceptual",)))
+        self._sums = torch.zeros(len(self._names), device=device)
         self._num_images = 0
 
     @torch.no_grad()
@@ -49,8 +53,7 @@ class ReconstructionTotals:
         values = self._differences(images, reconstruction) | {"quantizer": output.loss.expand(len(images))}
         if self._perceptual is not None:
             values["perceptual"] = self._perceptual(images, reconstruction)
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value[0])) + value.sum()
+        self._sums += torch.stack([values[name].sum().float() for name in self._names])
         self._histogram += code_histogram(output.indices, len(self._histogram))
         self._num_images += len(images)
 
@@ -63,16 +66,17 @@ class ReconstructionTotals:
         return {self._pixel: entropy.expand(len(images)), "pixel_accuracy": right.float().mean(dim=(1, 2))}
 
     def metrics(self) -> dict[str, float]:
-        """The means.
+        """The means over all processes' images, which all processes have to ask for.
 
         Raises:
             ValueError: there was no image.
         """
-        if not self._num_images:
+        num_images = int(distributed.total(torch.tensor(self._num_images)))
+        if not num_images:
             raise ValueError("the validation set is empty: a tokenizer needs held-out images to be measured on")
-        totals = torch.stack(list(self._sums.values())).tolist()
-        means = {name: total / self._num_images for name, total in zip(self._sums, totals, strict=True)}
-        usage = CodeUsage(self._histogram.cpu())
+        totals = distributed.total(self._sums).tolist()
+        means = {name: total / num_images for name, total in zip(self._names, totals, strict=True)}
+        usage = CodeUsage(distributed.total(self._histogram).cpu())
         return {**means, "usage": usage.usage, "perplexity": usage.perplexity, "dead_codes": float(usage.num_dead)}
 
 

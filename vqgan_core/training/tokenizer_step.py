@@ -8,6 +8,7 @@ Source: arXiv 2012.09841 eq. 4 to 7. Departures from the original:
   computed from, where the original decodes the batch again after the autoencoder's update.
 - Both gradients are there before either optimiser moves, so a NaN in one leaves both alone.
 - The discriminator's training may start before its influence (`discriminator_start_step`).
+- Several processes compute one step together (`vqgan_core.distributed`), each from its share of every piece.
 - Gradient clipping, warm-up and cosine, bf16, dead-code restart, EMA of the weights, LeCam regularisation and latent
   perturbation: the original has none of them.
 """
@@ -24,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
 from vqgan_core.quantizers import GumbelQuantizer, build_restart, restart_hooks
@@ -91,11 +93,14 @@ class TokenizerStep:
         settings = self._begin(step)
         num_pieces = self.config.training.accumulate_batches
         passes = [
-            self._backward(images_of(piece, self.config), step) for piece in pieces(batch, num_pieces, self.device)
+            self._backward(images_of(piece, self.config), step, number)
+            for number, piece in enumerate(pieces(batch, num_pieces, self.device))
         ]
         metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
+        self._autoencoder.mean_gradients()
         metrics["gradient_norm"] = self._autoencoder.gradient_norm()
         if discriminator is not None:
+            discriminator.mean_gradients()
             metrics["discriminator_gradient_norm"] = discriminator.gradient_norm()
         require_finite({name.replace("_", " "): metrics[name] for name in _MUST_BE_FINITE if name in metrics})
         rate = self._autoencoder.update(step, metrics["gradient_norm"])
@@ -152,12 +157,20 @@ class TokenizerStep:
             settings["perturbation"] = self._perturbation.probability(step)
         return settings
 
+    def _seed_noise(self, step: int, piece: int, num_records: int) -> None:
+        """Let a record's noise follow from its number in the global batch of a step."""
+        if isinstance(self.tokenizer.quantizer, GumbelQuantizer):
+            first = (piece * distributed.world_size() + distributed.rank()) * num_records
+            seed = streams.stream_seed(self.config.training.seed, f"gumbel noise of step {step}")
+            self.tokenizer.quantizer.noise_seed = seed + first
+
     def _backward(
-        self, images: Float[Tensor, "B C H W"], step: int
+        self, images: Float[Tensor, "B C H W"], step: int, number: int
     ) -> tuple[dict[str, Tensor], Float[Tensor, "B D h w"], Int[Tensor, "B h w"]]:
         """Add the gradients of one piece; returns scalars, latents and indices."""
         num_pieces = self.config.training.accumulate_batches
         precision = self.config.training.precision
+        self._seed_noise(step, number, len(images))
         with autocast(self.device, precision):
             perturb = None if self._perturbation is None else partial(self._perturbation.perturb, step=step)
             output: TokenizerOutput = self.tokenizer(images, perturb)
@@ -176,7 +189,7 @@ class TokenizerStep:
         chosen = torch.zeros(self.tokenizer.codebook_size, device=self.device)
         for piece in indices:
             chosen[piece.flatten()] = 1.0
-        metrics = {"usage": chosen.mean()}
+        metrics = {"usage": (distributed.total(chosen) > 0).float().mean()}
         quantizer = self.tokenizer.quantizer
         targets = [quantizer.targets(*piece) for piece in zip(latents, indices, strict=True)]
         quantizer.end_step(targets, indices)
@@ -186,7 +199,7 @@ class TokenizerStep:
             moving = self._restart.quantizer
             average = None if self._ema is None else self._ema.shadow(moving.codebook)
             hooks = restart_hooks(moving, self._autoencoder.optimizer, average)
-            metrics["restarted_codes"] = self._restart.step(torch.cat(targets), self._restart_draws, hooks)
+            metrics["restarted_codes"] = self._restart.step(targets, self._restart_draws, hooks)
         if self._ema is not None:
             self._ema.update()
         return metrics

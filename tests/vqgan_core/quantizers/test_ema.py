@@ -110,7 +110,7 @@ def test_a_restarted_entry_begins_anew() -> None:
     chosen = torch.zeros(4, 2, 3, dtype=torch.int64)
     made.end_step([z], [chosen])
     restart.observe(chosen)
-    assert int(restart.step(z, torch.Generator(), [made.restart])) == NUM_ENTRIES - 1
+    assert int(restart.step([z], torch.Generator(), [made.restart])) == NUM_ENTRIES - 1
     assert made.num_chosen[1:].tolist() == [1.0] * (NUM_ENTRIES - 1)
     assert torch.equal(made.sum_chosen[1:], made.codebook.detach()[1:])
     moved = made.codebook.detach()[1:].clone()
