@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
-from datasets.config import StoreConfig
 from datasets.store import Manifest, Store
 from datasets.store.lineage import ancestors, find_artifact
+from flows.stores import store_of
 from flows.tables import plain_table, print_json, print_table
 from vqgan_core.config import ConfigError
 
@@ -21,7 +20,7 @@ def ls(options: argparse.Namespace) -> int:
     """`tessera ls [KIND]`: artifacts, newest last."""
     if options.kind and options.kind not in KINDS:
         raise ConfigError(f"there is no kind {options.kind!r}: choose one of {', '.join(KINDS)}")
-    store = open_store(options)
+    store = store_of(options)
     manifests = store.artifacts(options.kind)
     if not manifests:
         _say_empty(store)
@@ -42,7 +41,7 @@ def ls(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """`tessera show FINGERPRINT`: recipe, summary and lineage of an artifact."""
-    store = open_store(options)
+    store = store_of(options)
     artifact = find_artifact(store, options.fingerprint)
     lineage = [_entry(store, manifest) for manifest in ancestors(store, artifact.manifest)]
     if options.json:
@@ -62,7 +61,7 @@ def show(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """`tessera verify [FINGERPRINT]`: re-hash one artifact or all; status 1 if anything differs."""
-    store = open_store(options)
+    store = store_of(options)
     chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
     if not chosen:
         _say_empty(store)
@@ -80,7 +79,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def gc(options: argparse.Namespace) -> int:
     """`tessera gc`: what no artifact needs; deletes it only with --delete."""
-    store = open_store(options)
+    store = store_of(options)
     garbage = store.gc(dry_run=not options.delete, older_than_seconds=options.older_than_hours * 3600)
     if options.json:
         print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
@@ -96,12 +95,6 @@ def gc(options: argparse.Namespace) -> int:
 def _say_empty(store: Store) -> None:
     """On stderr, so that a mistyped store is noticed and the output stays what was asked for."""
     sys.stderr.write(f"nothing is published in {store.url}: --store or TESSERA_STORE names another store\n")
-
-
-def open_store(options: argparse.Namespace) -> Store:
-    """The store that a command looks into: --store, TESSERA_STORE, or the default."""
-    url = options.store or os.environ.get("TESSERA_STORE") or StoreConfig().url
-    return Store.open(StoreConfig(url=url))
 
 
 def _entry(store: Store, manifest: Manifest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from datasets.config import ImportTokensConfig
 from datasets.store import Artifact
 from datasets.store.lineage import find_artifact
 from flows.commands_inspect import ls as list_artifacts
-from flows.commands_inspect import open_store
+from flows.stores import store_of
 from flows.tables import plain_table, print_json, print_table
 from flows.text_histogram import text_histogram
 
@@ -92,7 +92,7 @@ def add(options: argparse.Namespace) -> int:
     from tasks.progress import Terminal  # noqa: PLC0415
     from tasks.stage import execute  # noqa: PLC0415
 
-    config, store = ImportTokensConfig.load(None, options.overrides).at(options.url), open_store(options)
+    config, store = ImportTokensConfig.load(None, options.overrides).at(options.url), store_of(options)
     ref = execute(request(config), store, Terminal())
     if options.json:
         print_json(ref.model_dump(mode="json"))
@@ -104,7 +104,7 @@ def add(options: argparse.Namespace) -> int:
 
 
 def _artifact(options: argparse.Namespace, name: str) -> Artifact:
-    return find_artifact(open_store(options), name, "tokens")
+    return find_artifact(store_of(options), name, "tokens")
 
 
 def _split_lines(split: str, figures: Report) -> list[str]:

@@ -75,7 +75,7 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect, _add_tokens):
+    for add_room in (_add_run, _add_inspect, _add_tokens, _add_models):
         add_room(commands)
     return top
 
@@ -130,6 +130,40 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of records")
     return int(text)
+
+
+def _add_models(commands: Commands) -> None:
+    imports = commands.group("import", "publish a model of another project as an artifact")
+    for name, whose in (
+        ("taming", "taming-transformers: VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer"),
+        ("llamagen", "LlamaGen: VQ models"),
+        ("diffusers", "diffusers: VQModel"),
+    ):
+        command = imports.add(name, whose, "models:import_model")
+        command.set_defaults(project=name)
+        _add_import_arguments(command)
+    exports = commands.group("export", "write a tokenizer in another project's layout")
+    for name, files in (("taming", "model.ckpt, config.yaml"), ("diffusers", "config.json, safetensors")):
+        command = exports.add(name, f"as {files}", "models:export_model")
+        command.set_defaults(project=name)
+        command.add_argument("fingerprint", help="of the tokenizer, or enough of its beginning to be unique")
+        command.add_argument("path", metavar="PATH", help="a new folder for the files")
+
+
+def _add_import_arguments(command: Parser) -> None:
+    command.add_argument("path", metavar="PATH", help="safetensors, .ckpt, .pth, .pt or .bin, or a folder with one")
+    command.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="dotted corrections of the tokenizer's config"
+    )
+    command.add_argument("--config", metavar="FILE", help="the project's YAML or JSON (default: the one beside PATH)")
+    command.add_argument("--resolution", type=int, metavar="PX", help="of training images, if the config does not say")
+    command.add_argument("--num-heads", type=int, metavar="N", help="of a prior, if the config does not say")
+    command.add_argument("--num-classes", type=int, metavar="N", help="of a prior, if the config does not say")
+    command.add_argument("--sos-token", type=int, metavar="N", help="of an unconditional prior")
+    command.add_argument(
+        "--tokenizer", metavar="FINGERPRINT", help="whose tokens the prior reads, if not the file's own"
+    )
+    command.add_argument("--tokenizer-only", action="store_true", help="leave the file's prior alone")
 
 
 def _sentence(text: str) -> str:

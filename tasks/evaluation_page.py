@@ -28,6 +28,7 @@ from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
 
 SAMPLES_A_CLASS = 10
+CURVES_FILE = "curves.jsonl"
 KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
     "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of held-out images"),
     "codebook usage": ("Codebook", "{:.0%}", "entries in use on held-out images"),
@@ -92,7 +93,14 @@ def _sample_rows(bench: Bench) -> list[SampleRow]:
         if len(rows.setdefault(label, [])) < SAMPLES_A_CLASS:
             rows[label].append(pixels)
     names = bench.prior.spec.class_names
-    return [SampleRow("samples" if label is None else names[label], pictures) for label, pictures in rows.items()]
+    return [SampleRow(_class_name(label, names), pictures) for label, pictures in rows.items()]
+
+
+def _class_name(label: int | None, names: Sequence[str]) -> str:
+    """An imported prior has classes without names."""
+    if label is None:
+        return "samples"
+    return names[label] if names else f"class {label}"
 
 
 def _curves(bench: Bench) -> list[Curves]:
@@ -115,4 +123,7 @@ def _curves(bench: Bench) -> list[Curves]:
 
 
 def _history(artifact: Artifact) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in artifact.read("curves.jsonl").splitlines()]
+    """Empty of an imported model: nobody here trained it."""
+    if not any(entry.path == CURVES_FILE for entry in artifact.manifest.files):
+        return []
+    return [json.loads(line) for line in artifact.read(CURVES_FILE).splitlines()]

@@ -19,9 +19,10 @@ from tests.flows.conftest import ROOT
 from tests.tiny import KINDS, Published, write_preset
 
 COMMANDS = ("run", *STAGES, "plan", "ls", "show", "verify", "gc")
+GROUPS = {"import": ("taming", "llamagen", "diffusers"), "export": ("taming", "diffusers")}
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("gc", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("import", "taming", "--help")])
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "flows.cli", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
@@ -43,7 +44,11 @@ def test_every_command_has_help(cli: CommandLine, command: str) -> None:
 
 def test_the_help_names_all_commands(cli: CommandLine) -> None:
     out = cli("--help").out
-    assert all(f"    {command}" in out for command in COMMANDS)
+    assert all(f"    {command}" in out for command in (*COMMANDS, *GROUPS))
+    for group, words in GROUPS.items():
+        out = cli(group, "--help").out
+        assert all(f"    {word}" in out for word in words)
+        assert all("--store" in cli(group, word, "--help").out for word in words)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,10 @@ class Layout:
     """Whether level 0 of the decoder is the coarsest."""
     attention_matrices: bool = False
     """Whether attention has matrices where we have 1×1 convolutions."""
+    num_groups: int | None = 32
+    """Groups of its norms, where its code fixes them."""
+    unit_vectors: bool = False
+    """Whether its quantizer can compare unit vectors."""
 
 
 TAMING = Layout(
@@ -74,6 +78,7 @@ LLAMAGEN = Layout(
     middle={"block0": "mid.0", "attention0": "mid.1", "block1": "mid.2"},
     parts=_PARTS,
     decoder_from_coarsest=True,
+    unit_vectors=True,
 )
 DIFFUSERS = Layout(
     name="diffusers",
@@ -97,6 +102,7 @@ DIFFUSERS = Layout(
     },
     decoder_from_coarsest=True,
     attention_matrices=True,
+    num_groups=None,
 )
 
 
@@ -118,8 +124,9 @@ def export_state(tokenizer: Tokenizer, layout: Layout) -> dict[str, Tensor]:
     """A tokenizer's tensors under another project's names; they share memory where their shapes allow it.
 
     Raises:
-        ValueError: the project has no such quantizer.
+        ValueError: the project has no such quantizer, or fixes another number of groups.
     """
+    _require_expressible(tokenizer.config, layout)
     names = _their_names(tokenizer.config, tokenizer.state_dict(), layout)
     return {names[name]: _exported(name, tensor, layout) for name, tensor in tokenizer.state_dict().items()}
 
@@ -146,6 +153,15 @@ def import_state(state: Mapping[str, Tensor], config: TokenizerConfig, layout: L
     used = tuple(names[name] for name in found)
     missing = tuple(key for name, key in names.items() if name not in found)
     return ImportReport(found, used, missing, tuple(key for key in state if key not in used))
+
+
+def _require_expressible(config: TokenizerConfig, layout: Layout) -> None:
+    """What no key shows: in the project's code these tensors would be another model."""
+    quantizer, groups = config.quantizer, config.autoencoder.num_groups
+    if getattr(quantizer, "l2_normalize", False) and not layout.unit_vectors:
+        raise ValueError(f"{layout.name} compares no unit vectors (l2_normalize): its code would choose other indices")
+    if layout.num_groups not in {None, groups}:
+        raise ValueError(f"{layout.name} has norms of {layout.num_groups} groups, this tokenizer of {groups}")
 
 
 def _their_names(config: TokenizerConfig, ours: Mapping[str, Tensor], layout: Layout) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from vqgan_core.config import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
-__all__ = ["config_from_diffusers", "config_from_llamagen"]
+__all__ = ["config_from_diffusers", "config_from_llamagen", "config_to_diffusers", "llamagen_args_of"]
 
 # Fixed in LlamaGen's code.
 LLAMAGEN_WIDTH, LLAMAGEN_BLOCKS, NUM_GROUPS = 128, 2, 32
@@ -48,6 +51,24 @@ def config_from_llamagen(args: Mapping[str, Any], *, resolution_px: int = 256) -
     )
 
 
+def llamagen_args_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the shapes of a LlamaGen tokenizer say of its arguments; the meta device will do."""
+    width = state["encoder.conv_in.weight"].shape[0]
+    multipliers = {
+        int(match[1]): tensor.shape[0] // width
+        for key, tensor in state.items()
+        if (match := re.fullmatch(r"encoder\.conv_blocks\.(\d+)\.res\.0\.conv1\.weight", key))
+    }
+    size, dim = state["quantize.embedding.weight"].shape
+    return {
+        "ch": width,
+        "encoder_ch_mult": [multipliers[level] for level in sorted(multipliers)],
+        "codebook_size": size,
+        "codebook_embed_dim": dim,
+        "z_channels": state["encoder.conv_out.weight"].shape[0],
+    }
+
+
 def config_from_diffusers(config: Mapping[str, Any]) -> TokenizerConfig:
     """Our config of a diffusers `VQModel`, from its `config.json`. Its code scales the codebook term by β, as taming's.
 
@@ -85,6 +106,30 @@ def config_from_diffusers(config: Mapping[str, Any]) -> TokenizerConfig:
         ),
         quantizer=VectorQuantizerConfig(commitment_weight=0.25, beta_placement="legacy"),
     )
+
+
+def config_to_diffusers(config: TokenizerConfig) -> dict[str, Any]:
+    """The `config.json` of a diffusers `VQModel` with this tokenizer's networks."""
+    autoencoder = config.autoencoder
+    levels = range(len(autoencoder.channel_multipliers))
+    attention = [autoencoder.resolution_px >> level in autoencoder.attention_resolutions for level in levels]
+    return {
+        "_class_name": "VQModel",
+        "in_channels": autoencoder.image_channels,
+        "out_channels": autoencoder.image_channels,
+        "sample_size": autoencoder.resolution_px,
+        "block_out_channels": [autoencoder.base_channels * times for times in autoencoder.channel_multipliers],
+        "down_block_types": [f"{'Attn' if has else ''}DownEncoderBlock2D" for has in attention],
+        "up_block_types": [f"{'Attn' if has else ''}UpDecoderBlock2D" for has in reversed(attention)],
+        "layers_per_block": autoencoder.num_res_blocks,
+        "latent_channels": autoencoder.latent_channels,
+        "num_vq_embeddings": config.codebook_size,
+        "vq_embed_dim": config.codebook_dim,
+        "norm_num_groups": autoencoder.num_groups,
+        "norm_type": "group",
+        "act_fn": "silu",
+        "mid_block_add_attention": True,
+    }
 
 
 def _require(config: Mapping[str, Any], field: str, expected: Any) -> None:

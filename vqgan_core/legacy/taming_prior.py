@@ -23,7 +23,8 @@ from vqgan_core.prior.orders import inverse, name_of
 from vqgan_core.prior.transformer import GPT
 
 TRANSFORMER = "transformer."
-OTHER_STAGES = ("first_stage_model.", "cond_stage_model.")
+FIRST_STAGE = "first_stage_model."
+OTHER_STAGES = (FIRST_STAGE, "cond_stage_model.")
 PERMUTER = "permuter."
 
 _WHOLE = {
@@ -78,6 +79,11 @@ class TamingGPT:
     report: MappingReport
     order: Int[Tensor, " N"] | None
     """The permuter's forward_shuffle_idx: token i of the sequence is grid cell order[i]; None for raster order."""
+
+
+def is_prior(state: Mapping[str, Tensor]) -> bool:
+    """Whether this is a state dict of a transformer, alone or with its other stages."""
+    return "tok_emb.weight" in state or f"{TRANSFORMER}tok_emb.weight" in state
 
 
 def our_name(key: str) -> str | None:
@@ -145,6 +151,11 @@ def import_prior(
     gpt = imported.gpt
     table = gpt.token_embedding.weight.detach()
     order = _order_of(state, spec)
+    if gpt.num_unmasked:
+        raise ValueError(
+            f"the model reads its first {gpt.num_unmasked} positions at once, which no prior here does: import_gpt has "
+            "the transformer alone"
+        )
     config = PriorConfig(
         condition="class" if spec.num_classes else "none",
         condition_columns=tuple(column.name for column in spec.columns),
@@ -156,8 +167,8 @@ def import_prior(
     prior = Prior(config, spec)
     if gpt.vocabulary_size != spec.codebook_size or gpt.max_length < prior.max_length:
         raise ValueError(
-            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; the token dataset has "
-            f"{spec.codebook_size} and needs {prior.max_length}"
+            f"the model has {gpt.vocabulary_size} tokens and {gpt.max_length} positions; these tokens are of a "
+            f"codebook of {spec.codebook_size} and need {prior.max_length}, a grid of {spec.height} x {spec.width}"
         )
     weights = {f"transformer.{name}": tensor for name, tensor in gpt.state_dict().items()}
     weights["transformer.position_embedding"] = weights["transformer.position_embedding"][:, : prior.max_length]

@@ -22,7 +22,14 @@ from torch import Tensor
 from vqgan_core.config import AutoencoderConfig, GumbelQuantizerConfig, TokenizerConfig, VectorQuantizerConfig
 from vqgan_core.tokenizer import Tokenizer
 
-__all__ = ["TamingTokenizer", "config_from_taming", "ddconfig_of", "import_taming_tokenizer", "our_key"]
+__all__ = [
+    "TamingTokenizer",
+    "config_from_taming",
+    "config_to_taming",
+    "ddconfig_of",
+    "import_taming_tokenizer",
+    "our_key",
+]
 
 Model = Literal["VQModel", "GumbelVQ", "VQSegmentationModel"]
 
@@ -156,6 +163,43 @@ def _gumbel(params: Mapping[str, Any]) -> GumbelQuantizerConfig:
         temperature_warmup_steps=schedule.get("warm_up_steps", 0),
         temperature_decay_steps=schedule.get("max_decay_steps", 1),
     )
+
+
+def config_to_taming(config: TokenizerConfig) -> dict[str, Any]:
+    """Their YAML of one of our tokenizers, without losses: as a `VQModel`, or a `GumbelVQ`."""
+    autoencoder, quantizer = config.autoencoder, config.quantizer
+    params: dict[str, Any] = {
+        "embed_dim": config.codebook_dim,
+        "n_embed": config.codebook_size,
+        "ddconfig": {
+            "double_z": False,
+            "z_channels": autoencoder.latent_channels,
+            "resolution": autoencoder.resolution_px,
+            "in_channels": autoencoder.image_channels,
+            "out_ch": autoencoder.image_channels,
+            "ch": autoencoder.base_channels,
+            "ch_mult": list(autoencoder.channel_multipliers),
+            "num_res_blocks": autoencoder.num_res_blocks,
+            "attn_resolutions": list(autoencoder.attention_resolutions),
+            "dropout": autoencoder.dropout,
+        },
+        "lossconfig": {"target": "taming.modules.losses.vqperceptual.DummyLoss"},
+    }
+    if not isinstance(quantizer, GumbelQuantizerConfig):
+        return {"model": {"target": "taming.models.vqgan.VQModel", "params": params}}
+    schedule = {
+        "lr_start": quantizer.temperature_start,
+        "lr_max": quantizer.temperature_peak,
+        "lr_min": quantizer.temperature_final,
+        "warm_up_steps": quantizer.temperature_warmup_steps,
+        "max_decay_steps": quantizer.temperature_decay_steps,
+    }
+    scheduler = {
+        "target": "taming.lr_scheduler.LambdaWarmUpCosineScheduler",
+        "params": {**schedule, "verbosity_interval": 0},
+    }
+    params |= {"kl_weight": quantizer.kl_weight, "temperature_scheduler_config": scheduler}
+    return {"model": {"target": "taming.models.vqgan.GumbelVQ", "params": params}}
 
 
 def ddconfig_of(state: Mapping[str, Tensor], *, resolution_px: int = 256) -> dict[str, Any]:

@@ -31,7 +31,7 @@ DIFFUSERS_CONFIG: dict[str, Any] = {
     "scaling_factor": 0.18215,
 }
 CONFIGS = {
-    "taming": (TAMING, config_from_llamagen(LLAMAGEN_ARGS, resolution_px=32)),
+    "taming": (TAMING, config_from_llamagen(LLAMAGEN_ARGS | {"codebook_l2_norm": False}, resolution_px=32)),
     "llamagen": (LLAMAGEN, config_from_llamagen(LLAMAGEN_ARGS, resolution_px=32)),
     "diffusers": (DIFFUSERS, config_from_diffusers(DIFFUSERS_CONFIG)),
 }
@@ -143,3 +143,9 @@ def test_what_a_project_has_not_is_refused() -> None:
     tokenizer = Tokenizer(TokenizerConfig(autoencoder=small, codebook_dim=4, quantizer={"kind": "ema"}))
     with pytest.raises(ValueError, match="diffusers has no quantizer ema, only vector"):
         export_state(tokenizer, DIFFUSERS)
+    for layout in (TAMING, DIFFUSERS):  # no key shows that, and their code would choose other indices
+        with pytest.raises(ValueError, match="compares no unit vectors"):
+            export_state(Tokenizer(CONFIGS["llamagen"][1]), layout)
+    narrow = AutoencoderConfig(base_channels=8, channel_multipliers=(1,), num_res_blocks=1, num_groups=4)
+    with pytest.raises(ValueError, match="norms of 32 groups, this tokenizer of 4"):
+        export_state(Tokenizer(TokenizerConfig(autoencoder=narrow, codebook_dim=4)), TAMING)

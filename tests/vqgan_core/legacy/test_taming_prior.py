@@ -113,7 +113,7 @@ def test_specs_that_do_not_fit_are_refused() -> None:
 
     state = original_state()
     for wrong in (spec(codebook_size=13), spec(width=7)):
-        with pytest.raises(ValueError, match="the token dataset has"):
+        with pytest.raises(ValueError, match="these tokens are of a"):
             import_prior(state, wrong, num_heads=2)
     for wrong, sos_token in (
         (spec(), 0),

@@ -1,0 +1,15 @@
+"""Which store a command without a config means."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from datasets.config import StoreConfig
+from datasets.store import Store
+
+
+def store_of(options: argparse.Namespace) -> Store:
+    """The store of --store, else of TESSERA_STORE, else the default one."""
+    url = options.store or os.environ.get("TESSERA_STORE") or StoreConfig().url
+    return Store.open(StoreConfig(url=url))
