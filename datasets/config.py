@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from datasets.pair_config import FilesPair, PairConfig, PairName
 from vqgan_core.config import Config, ExecutionConfig
+from vqgan_core.config.base import LATER
 
 
 class StoreConfig(ExecutionConfig):
@@ -161,8 +163,20 @@ class ShardConfig(Config):
     """Larger images are quarantined before they are decoded."""
     max_bad_fraction: float = Field(0.5, ge=0, le=1)
     """The stage fails if a larger share of the source cannot be used."""
+    pairs: Annotated[dict[PairName, PairConfig], LATER] = Field(default_factory=dict)
+    """What is kept beside each image, by name: label maps, depth maps, …"""
     execution: ShardExecution = ShardExecution()
     """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _second_files_are_beside_files(self) -> ShardConfig:
+        for name, pair in self.pairs.items():
+            if isinstance(pair, FilesPair) and not isinstance(self.source, FolderSource):
+                raise ValueError(
+                    f"pairs.{name} of kind files needs a source of kind folder, got {self.source.kind}: unpack the "
+                    "source into files"
+                )
+        return self
 
     @model_validator(mode="after")
     def _size_is_not_below_the_minimum(self) -> ShardConfig:

@@ -9,7 +9,7 @@ against the sha256 in the index, so a damaged shard cannot give a wrong image, a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jaxtyping import Int64, UInt8
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from datasets.corpus_split import CorpusSplit, Record, Size
 from datasets.errors import CorpusError
 from datasets.files import Files
 from datasets.image_batches import Batch, ImageBatches, ImagePass
+from datasets.images import Levels
 from datasets.ingest.plan import FORMAT_VERSION
 from datasets.ingest.rows import read_table
-from vqgan_core.config import AugmentConfig
+from datasets.pair_config import LabelMaps, StoredContent, ValueMaps
+from datasets.planes import IMAGES, Planes
+from vqgan_core.config import AugmentConfig, PlaneConfig
 
-__all__ = ["Batch", "Corpus", "ImageBatches", "ImagePass", "Record", "Size"]
+__all__ = ["IMAGES", "Batch", "Corpus", "ImageBatches", "ImagePass", "LabelMaps", "Record", "Size", "ValueMaps"]
+
+_PLANES = TypeAdapter(dict[str, StoredContent])
 
 
 class Corpus:
@@ -46,10 +52,12 @@ class Corpus:
         """1 grey, 3 RGB."""
         self.crop: str = about["crop"]
         """center: images are square; none: they have their own aspect ratio."""
+        self.planes: dict[str, StoredContent] = _PLANES.validate_python(about.get("planes", {}))
+        """What is kept beside each image, by name."""
         self.class_names: tuple[str, ...] = tuple(json.loads(files.read("classes.json"))["classes"])
         names = sorted(pc.unique(table["split"]).to_pylist())
         self._splits = {
-            name: CorpusSplit(name, table.filter(pc.equal(table["split"], name)), files, self.channels)
+            name: CorpusSplit(name, table.filter(pc.equal(table["split"], name)), files, self.channels, self.planes)
             for name in names
         }
 
@@ -120,6 +128,14 @@ class Corpus:
         """
         return self._split(split).image(number)
 
+    def plane(self, split: str, number: int, name: str) -> Levels:
+        """The numbers of what is kept beside the image of a record, as stored: `H W` labels, or `H W C` values.
+
+        Raises:
+            CorpusError: as `record_bytes`, or this corpus keeps no such plane.
+        """
+        return self._split(split).plane(number, name)
+
     def batches(
         self,
         split: str,
@@ -128,6 +144,7 @@ class Corpus:
         seed: int,
         size_px: Size | None = None,
         augment: AugmentConfig | None = None,
+        planes: Mapping[str, PlaneConfig] = IMAGES,
         cache_bytes: int = 0,
         num_threads: int = 2,
     ) -> ImageBatches:
@@ -139,20 +156,19 @@ class Corpus:
             seed: names the order and the augmentation.
             size_px: size of the crop; None: the corpus' own.
             augment: random crops and mirroring; None: centre crops.
-            cache_bytes: decoded images kept between epochs.
+            planes: what to read of each record, by its name in a batch, all under the same crop and mirroring.
+            cache_bytes: decoded images and planes kept between epochs.
             num_threads: threads that read and decode.
 
         Raises:
-            CorpusError: the split is empty, or has images smaller than size_px.
+            CorpusError: the split is empty, has images smaller than size_px, or lacks a plane.
         """
         rows = self._split(split)
         return ImageBatches(
-            rows,
-            rows.checked_size(size_px or self.size_px),
+            Planes(rows, planes, rows.checked_size(size_px or self.size_px), cache_bytes),
             batch_size,
             seed=seed,
             augment=AugmentConfig() if augment is None else augment,
-            cache_bytes=cache_bytes,
             num_threads=num_threads,
         )
 
@@ -164,6 +180,7 @@ class Corpus:
         limit: int | None = None,
         shard: str | None = None,
         size_px: Size | None = None,
+        planes: Mapping[str, PlaneConfig] = IMAGES,
         mirrored: bool = False,
         num_threads: int = 2,
     ) -> ImagePass:
@@ -175,20 +192,19 @@ class Corpus:
             limit: only the first so many records.
             shard: only the records of this shard.
             size_px: size of the crop; None: the corpus' own.
+            planes: what to read of each record, by its name in a batch, all under the same crop and mirroring.
             mirrored: mirror every image left to right.
             num_threads: threads that read and decode.
 
         Raises:
-            CorpusError: there are images smaller than size_px, or no such shard.
+            CorpusError: there are images smaller than size_px, no such shard, or no such plane.
         """
         rows = self._splits.get(split) if shard is None else self._split(split)
-        wanted = size_px or self.size_px
         if rows is None:
-            numbers, size = np.zeros(0, np.int64), (wanted, wanted) if isinstance(wanted, int) else wanted
-        else:
-            numbers = np.arange(len(rows)) if shard is None else rows.records_of(shard)
-            size = rows.checked_size(wanted)
-        return ImagePass(rows, numbers[:limit], size, batch_size, mirrored=mirrored, num_threads=num_threads)
+            return ImagePass(None, np.zeros(0, np.int64), batch_size, mirrored=mirrored, num_threads=num_threads)
+        numbers = np.arange(len(rows)) if shard is None else rows.records_of(shard)
+        read = Planes(rows, planes, rows.checked_size(size_px or self.size_px))
+        return ImagePass(read, numbers[:limit], batch_size, mirrored=mirrored, num_threads=num_threads)
 
     def _split(self, name: str) -> CorpusSplit:
         if name not in self._splits:

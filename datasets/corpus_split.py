@@ -6,6 +6,7 @@ Axes: C channels, H×W pixels, R records of the split, r of one shard. Records a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from datasets.errors import CorpusError
 from datasets.files import Files
-from datasets.images import decode
+from datasets.images import Levels, decode, decode_levels
+from datasets.pair_config import StoredContent
 
 __all__ = ["CorpusSplit", "Record", "Size"]
 
@@ -43,9 +45,15 @@ class Record:
 class CorpusSplit:
     """Records of one split; never empty."""
 
-    def __init__(self, name: str, table: pa.Table, files: Files, channels: int) -> None:
+    def __init__(
+        self, name: str, table: pa.Table, files: Files, channels: int, planes: Mapping[str, StoredContent]
+    ) -> None:
         """Take the split's rows of the index, in key order."""
         self.name = name
+        self.planes = planes
+        """What is kept beside each image, by name."""
+        self._heights: Int64[np.ndarray, " R"] = table["height"].to_numpy()
+        self._widths: Int64[np.ndarray, " R"] = table["width"].to_numpy()
         self._table, self._files, self._channels = table, files, channels
         self.labels: Int64[np.ndarray, " R"] = table["label"].to_numpy()
         # By their own names: in which folder a store keeps them must not change the order of records.
@@ -92,15 +100,29 @@ class CorpusSplit:
             CorpusError: there is no such record, or its bytes are not what was stored.
         """
         row = self._row(number)
-        start, end = row["offset"], row["offset"] + row["bytes"]
-        for _ in range(_ATTEMPTS):  # object storage may answer wrongly once
-            data = self._files.read_range(row["shard"], start, end)
-            if hashlib.sha256(data).hexdigest() == row["sha256"]:
-                return data
-        raise CorpusError(
-            f"record {row['key']} is damaged: bytes {start} to {end} of {row['shard']} do not have the sha256 of the "
-            "index; `tessera verify` names all damaged files"
-        )
+        return self._verified(row, row)
+
+    def plane_bytes(self, number: int, name: str) -> bytes:
+        """The PNG of what is kept beside the image of a record, verified.
+
+        Raises:
+            CorpusError: there is no such record or plane, or its bytes are not what was stored.
+        """
+        row = self._row(number)
+        self.require_plane(name)
+        return self._verified(row, next(plane for plane in row["planes"] if plane["name"] == name))
+
+    def require_plane(self, name: str) -> None:
+        """Say in one line that a plane is not kept here.
+
+        Raises:
+            CorpusError: it is not.
+        """
+        if name not in self.planes:
+            there = ", ".join(self.planes) or "nothing"
+            raise CorpusError(
+                f"this corpus keeps no plane {name!r} beside its images; it keeps {there}: shard it with pairs.{name}"
+            )
 
     def image(self, number: int) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of a record, as stored.
@@ -109,6 +131,18 @@ class CorpusSplit:
             CorpusError: as `record_bytes`.
         """
         return decode(self.record_bytes(number), self._channels)
+
+    def plane(self, number: int, name: str) -> Levels:
+        """The numbers of a stored plane, as stored: `H W` labels, or `H W C` values.
+
+        Raises:
+            CorpusError: as `plane_bytes`.
+        """
+        return decode_levels(self.plane_bytes(number, name), self.planes[name])
+
+    def shape(self, number: int) -> tuple[int, int]:
+        """Height and width of a record, without its pixels."""
+        return int(self._heights[number]), int(self._widths[number])
 
     def checked_size(self, wanted: Size) -> tuple[int, int]:
         """Height and width of crops that every image of the split can give.
@@ -126,6 +160,17 @@ class CorpusSplit:
                 f"{smallest[1]} wide; shard it with size_px {max(size)} or ask for less"
             )
         return size
+
+    def _verified(self, record: dict[str, Any], member: dict[str, Any]) -> bytes:
+        start, end = member["offset"], member["offset"] + member["bytes"]
+        for _ in range(_ATTEMPTS):  # object storage may answer wrongly once
+            data = self._files.read_range(record["shard"], start, end)
+            if hashlib.sha256(data).hexdigest() == member["sha256"]:
+                return data
+        raise CorpusError(
+            f"record {record['key']} is damaged: bytes {start} to {end} of {record['shard']} do not have the sha256 of "
+            "the index; `tessera verify` names all damaged files"
+        )
 
     def _row(self, number: int) -> dict[str, Any]:
         if not 0 <= number < len(self):

@@ -13,40 +13,30 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from datasets.corpus_split import CorpusSplit
-from datasets.images import DecodedCache, crop, crop_offsets, to_batch
+from datasets.images import Window, crop_offsets
 from datasets.order import Order, check_share, record_words
+from datasets.planes import Planes
 from datasets.prefetch import prefetched
 from vqgan_core.config import AugmentConfig
 
 __all__ = ["Batch", "ImageBatches", "ImagePass"]
 
 Batch = dict[str, Tensor]
-"""`{"images": float32 B C H W in [-1, 1], "labels": int64 B}`; labels are -1 where a corpus has no classes."""
+"""`{"images": float32 B C H W in [-1, 1], "labels": int64 B}`, with whatever other planes were asked for in place of or
+beside the images; labels are -1 where a corpus has no classes."""
 
 
 class ImageBatches:
     """Endless shuffled batches; call it with the step to start at."""
 
-    def __init__(
-        self,
-        split: CorpusSplit,
-        size: tuple[int, int],
-        batch_size: int,
-        *,
-        seed: int,
-        augment: AugmentConfig,
-        cache_bytes: int,
-        num_threads: int,
-    ) -> None:
+    def __init__(self, planes: Planes, batch_size: int, *, seed: int, augment: AugmentConfig, num_threads: int) -> None:
         """Made by Corpus.batches, which says what the arguments are."""
-        self._split, self._size, self._batch_size = split, size, batch_size
-        self._order = Order(split.counts, seed)
+        self._split, self._planes, self._batch_size = planes.split, planes, batch_size
+        self._order = Order(planes.split.counts, seed)
         self._seed, self._augment, self._num_threads = seed, augment, num_threads
-        self._cache = DecodedCache(cache_bytes)
         self._share = (0, 1, 1)
 
     def share(self, rank: int, world_size: int, num_pieces: int = 1) -> ImageBatches:
@@ -70,14 +60,15 @@ class ImageBatches:
         numbers = self._split.by_shard[position.records]
         # Three words a record, whatever of them is used: switching mirroring on leaves the crops where they were.
         words = record_words(3, self._seed, position.epochs, self._split.key_words[numbers])
-        images = [self._augmented(*pair) for pair in zip(numbers.tolist(), words.tolist(), strict=True)]
-        return {"images": to_batch(images), "labels": torch.from_numpy(self._split.labels[numbers])}
+        windows = [self._window(*pair) for pair in zip(numbers.tolist(), words.tolist(), strict=True)]
+        planes = self._planes.batch(numbers.tolist(), windows)
+        return {**planes, "labels": torch.from_numpy(self._split.labels[numbers])}
 
-    def _augmented(self, number: int, words: list[int]) -> UInt8[np.ndarray, "H W C"]:
-        image = self._cache.get(number, self._split.image)
+    def _window(self, number: int, words: list[int]) -> Window:
         place = (words[0], words[1]) if self._augment.random_crop else None
         mirrored = self._augment.horizontal_flip and words[2] >> 63 == 1
-        return crop(image, crop_offsets(image.shape, self._size, place), self._size, mirrored=mirrored)
+        size = self._planes.size
+        return Window(*crop_offsets(self._split.shape(number), size, place), *size, mirrored=mirrored)
 
 
 class ImagePass:
@@ -85,16 +76,15 @@ class ImagePass:
 
     def __init__(
         self,
-        split: CorpusSplit | None,
+        planes: Planes | None,
         numbers: Int64[np.ndarray, " R"],
-        size: tuple[int, int],
         batch_size: int,
         *,
         mirrored: bool,
         num_threads: int,
     ) -> None:
         """Made by Corpus.sequential, which says what the arguments are."""
-        self._split, self._size, self._batch_size = split, size, batch_size
+        self._planes, self._batch_size = planes, batch_size
         self._mirrored, self._num_threads = mirrored, num_threads
         self.numbers = numbers
         """Which records, in the order in which they come."""
@@ -112,10 +102,12 @@ class ImagePass:
         return prefetched(self._batch, range(len(self)), self._num_threads)
 
     def _batch(self, index: int) -> Batch:
-        assert self._split is not None, "an empty split has no batch"
+        assert self._planes is not None, "an empty split has no batch"
         numbers = self.numbers[index * self._batch_size : (index + 1) * self._batch_size]
-        images = [self._centred(self._split.image(number)) for number in numbers.tolist()]
-        return {"images": to_batch(images), "labels": torch.from_numpy(self._split.labels[numbers])}
-
-    def _centred(self, image: UInt8[np.ndarray, "h w C"]) -> UInt8[np.ndarray, "H W C"]:
-        return crop(image, crop_offsets(image.shape, self._size), self._size, mirrored=self._mirrored)
+        split, size = self._planes.split, self._planes.size
+        windows = [
+            Window(*crop_offsets(split.shape(number), size), *size, mirrored=self._mirrored)
+            for number in numbers.tolist()
+        ]
+        planes = self._planes.batch(numbers.tolist(), windows)
+        return {**planes, "labels": torch.from_numpy(split.labels[numbers])}

@@ -1,4 +1,4 @@
-"""From a record's bytes to the pixels of a batch: decode, crop, mirror, scale to [-1, 1].
+"""From a record's bytes to the numbers of a batch: decode, crop, mirror, scale to [-1, 1].
 
 Axes: B batch, C channels, H×W pixels. Images are uint8 `H W C` until a batch is stacked. Records were made by our own
 ingest and are verified by hash before they come here, so Pillow decodes them in this process.
@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
 from datasets.errors import CorpusError
+from datasets.pair_config import StoredContent
 
-__all__ = ["DecodedCache", "crop", "crop_offsets", "decode", "to_batch"]
+__all__ = ["DecodedCache", "Levels", "Window", "crop_offsets", "decode", "decode_levels", "to_batch"]
+
+Levels = UInt8[np.ndarray, "..."] | UInt16[np.ndarray, "..."]
+"""`H W C` pixels or values, or `H W` labels."""
 
 
 def decode(data: bytes, channels: int) -> UInt8[np.ndarray, "H W C"]:
@@ -38,6 +43,31 @@ def decode(data: bytes, channels: int) -> UInt8[np.ndarray, "H W C"]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def decode_levels(data: bytes, content: StoredContent) -> Levels:
+    """The numbers of a stored plane: `H W` labels in uint8, or `H W C` values in uint8 or uint16.
+
+    Raises:
+        CorpusError: it is not a plane of that content.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            levels = np.asarray(image)
+    except OSError as error:
+        raise CorpusError(f"a plane of {len(data)} bytes is no PNG: {error}") from None
+    if content.kind == "labels":
+        if levels.ndim != 2 or levels.max(initial=0) >= content.num_classes:
+            raise CorpusError(f"a stored label map has labels outside the {content.num_classes} classes")
+        return levels.astype(np.uint8, copy=False)
+    deep = levels.reshape(*levels.shape[:2], -1)
+    if deep.shape[2] != content.channels or deep.dtype.itemsize * 8 != content.bits:
+        raise CorpusError(
+            f"a stored plane has {deep.shape[2]} channels of {deep.dtype.itemsize * 8} bits, expected "
+            f"{content.channels} of {content.bits}"
+        )
+    return deep
+
+
 def crop_offsets(
     shape: tuple[int, ...], size: tuple[int, int], words: tuple[int, int] | None = None
 ) -> tuple[int, int]:
@@ -48,23 +78,32 @@ def crop_offsets(
     return words[0] % (room[0] + 1), words[1] % (room[1] + 1)
 
 
-def crop(
-    image: UInt8[np.ndarray, "H W C"], top_left: tuple[int, int], size: tuple[int, int], *, mirrored: bool
-) -> UInt8[np.ndarray, "h w C"]:
-    """Cut out a rectangle and, if told, mirror it left to right."""
-    (top, left), (height, width) = top_left, size
-    cut = image[top : top + height, left : left + width]
-    return cut[:, ::-1] if mirrored else cut
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The rectangle of a record that a batch shows: the same for all its planes."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool = False
+    """Left to right, after the cut."""
+
+    def cut(self, levels: Levels) -> Levels:
+        """The window of an image or plane."""
+        part = levels[self.top : self.top + self.height, self.left : self.left + self.width]
+        return part[:, ::-1] if self.mirrored else part
 
 
-def to_batch(images: list[UInt8[np.ndarray, "H W C"]]) -> Float[Tensor, "B C H W"]:
-    """Stack images and map 0…255 to [-1, 1]."""
-    stacked = torch.from_numpy(rearrange(np.stack(images), "b h w c -> b c h w").copy())
-    return stacked.to(torch.float32).div_(127.5).sub_(1.0)
+def to_batch(levels: Sequence[UInt8[np.ndarray, "H W C"] | UInt16[np.ndarray, "H W C"]]) -> Float[Tensor, "B C H W"]:
+    """Stack images or values and map their full scale (0…255, 0…65535) to [-1, 1]."""
+    stacked = rearrange(np.stack(levels), "b h w c -> b c h w")
+    half = np.iinfo(stacked.dtype).max / 2
+    return torch.from_numpy(stacked.astype(np.float32, order="C")).div_(half).sub_(1.0)
 
 
 class DecodedCache:
-    """Decoded images by number, up to a number of bytes; safe in threads.
+    """Decoded images and planes by name, up to a number of bytes; safe in threads.
 
     What came first stays: an epoch reads every record once, so throwing out the oldest would throw out exactly what
     the next epoch needs first.
@@ -74,22 +113,22 @@ class DecodedCache:
         """Start empty; 0 keeps nothing."""
         self._limit = limit_bytes
         self._used = 0
-        self._images: dict[int, UInt8[np.ndarray, "H W C"]] = {}
+        self._kept: dict[Hashable, Levels] = {}
         self._lock = threading.Lock()
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of the images that are kept."""
+        """Bytes of what is kept."""
         return self._used
 
-    def get(self, number: int, make: Callable[[int], UInt8[np.ndarray, "H W C"]]) -> UInt8[np.ndarray, "H W C"]:
-        """The image of that number, made if it is not kept."""
-        found = self._images.get(number)
+    def get(self, name: Hashable, make: Callable[[], Levels]) -> Levels:
+        """What has that name, made if it is not kept."""
+        found = self._kept.get(name)
         if found is not None:
             return found
-        image = make(number)
+        made = make()
         with self._lock:
-            if number not in self._images and self._used + image.nbytes <= self._limit:
-                self._images[number] = image
-                self._used += image.nbytes
-        return image
+            if name not in self._kept and self._used + made.nbytes <= self._limit:
+                self._kept[name] = made
+                self._used += made.nbytes
+        return made

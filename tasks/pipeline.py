@@ -85,7 +85,7 @@ class Pipeline:
     @cached_property
     def listing(self) -> Listing:
         """What the source holds; listed once."""
-        return open_source(self.config.shard.source).list()
+        return open_source(self.config.shard.source, self.config.shard.pairs).list()
 
     @cached_property
     def shard_request(self) -> Request:

@@ -34,7 +34,7 @@ def request(config: ShardConfig, listing: Listing | None = None, reporter: Repor
     Raises:
         SourceError: the source cannot be read, or has no image.
     """
-    source = open_source(config.source)
+    source = open_source(config.source, config.pairs)
     if listing is None:
         with (reporter or Quiet()).bar("list source", None, "images") as bar:
             listing = source.list(lambda done, _total: bar.update(done))

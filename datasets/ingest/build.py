@@ -1,8 +1,9 @@
 """From a unit to its shards: read, decode in child processes, split, pack.
 
-A shard is a WebDataset tar: for each record KEY.png (or .jpg, .webp) and KEY.json with the label and where the image
-came from, ordered by key. The label there is the class' name: its number depends on which classes the whole corpus has,
-and a shard outlives the corpus that it was made for. KEY are the first 32 hex digits of the sha256 of the source file.
+A shard is a WebDataset tar: for each record KEY.png (or .jpg, .webp), KEY.NAME.png for whatever is kept beside it, and
+KEY.json with the label and where the image came from, ordered by key. The label there is the class' name: its number
+depends on which classes the whole corpus has, and a shard outlives the corpus that it was made for. KEY are the first
+32 hex digits of the sha256 of the source file.
 
 A record's split is a function of its key alone, so an image never changes its split and equal files never straddle.
 Equal files: the first in the unit's order is kept, the others are quarantined as `duplicate`.
@@ -17,20 +18,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from datasets.config import ShardConfig
-from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable
+from datasets.ingest.canonical import CanonicalImage, Recipe
 from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
-    INDEX_SCHEMA,
     QUARANTINE_SCHEMA,
+    PlaneRow,
     QuarantineRow,
     RecordRow,
     from_parquet,
+    record_table,
     table_of,
     to_parquet,
 )
-from datasets.ingest.tar import write_tar
+from datasets.ingest.tar import Member, write_tar
+from datasets.ingest.unusable import Unusable
 from datasets.sources.listing import Source, SourceEntry
+from datasets.sources.pairs import PairedFolder
 from vqgan_core.config import canonical_json
 
 __all__ = ["SPLITS", "UnitResult", "build_unit", "duplicate_row", "split_of"]
@@ -56,7 +60,7 @@ class UnitResult:
         records, quarantined = _table_names(self.index)
         return {
             **self.files,
-            records: to_parquet(table_of(self.records, INDEX_SCHEMA)),
+            records: to_parquet(record_table(self.records, planes=any(row.planes for row in self.records))),
             quarantined: to_parquet(table_of(self.quarantined, QUARANTINE_SCHEMA)),
         }
 
@@ -140,8 +144,8 @@ def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> It
     """Read ahead in threads and decode ahead in processes, bounded, in the unit's order."""
 
     def read(entry: SourceEntry) -> _Read:
-        data = source.read(entry)
-        return _Read(entry, hashlib.sha256(data).hexdigest(), pool.decode(data, entry.path, recipe))
+        data, partners = source.read(entry), _partners(entry, source)
+        return _Read(entry, hashlib.sha256(data).hexdigest(), pool.decode(data, entry.path, recipe, partners))
 
     in_flight = _IN_FLIGHT_A_PROCESS * pool.num_processes
     pending: deque[Future[_Read]] = deque()
@@ -157,6 +161,14 @@ def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> It
             readers.shutdown(wait=True, cancel_futures=True)
 
 
+def _partners(entry: SourceEntry, source: Source) -> dict[str, tuple[str, bytes]]:
+    """Path and content of an image's second files."""
+    if not entry.partners:
+        return {}
+    assert isinstance(source, PairedFolder), "no other source has second files"
+    return {partner.name: (partner.path, source.read_partner(partner)) for partner in entry.partners}
+
+
 def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str, bytes], list[RecordRow]]:
     files: dict[str, bytes] = {}
     rows: list[RecordRow] = []
@@ -165,13 +177,16 @@ def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str,
         if not chosen:
             continue
         name = f"{split}-{index:06d}.tar"
-        files[name], members = write_tar(member for item in chosen for member in _members(item, config))
-        for item, image_member in zip(chosen, members[::2], strict=True):
-            rows.append(_row(item, split, name, image_member.offset))
+        files[name], written = write_tar(member for item in chosen for member in _members(item, config))
+        members = iter(written)
+        for item in chosen:
+            image, planes, _ = next(members), [next(members) for _ in item.image.planes], next(members)
+            rows.append(_row(item, split, name, image, planes))
     return files, rows
 
 
-def _members(item: _Kept, config: ShardConfig) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+def _members(item: _Kept, config: ShardConfig) -> Iterator[tuple[str, bytes]]:
+    """The image, what is kept beside it, and what is said of it."""
     about = {
         "label": item.entry.label,
         "source_path": item.entry.path,
@@ -179,17 +194,20 @@ def _members(item: _Kept, config: ShardConfig) -> tuple[tuple[str, bytes], tuple
         "width": item.image.width,
         "height": item.image.height,
     }
-    extension = _EXTENSIONS[config.format]
-    return (f"{item.key}.{extension}", item.image.data), (f"{item.key}.json", canonical_json(about))
+    yield f"{item.key}.{_EXTENSIONS[config.format]}", item.image.data
+    for name, data in item.image.planes:
+        yield f"{item.key}.{name}.png", data
+    yield f"{item.key}.json", canonical_json(about)
 
 
-def _row(item: _Kept, split: str, shard: str, offset: int) -> RecordRow:
+def _row(item: _Kept, split: str, shard: str, member: Member, planes: list[Member]) -> RecordRow:
     image = item.image
+    kept = zip(image.planes, planes, strict=True)
     return RecordRow(
         key=item.key,
         split=split,
         shard=shard,
-        offset=offset,
+        offset=member.offset,
         bytes=len(image.data),
         sha256=hashlib.sha256(image.data).hexdigest(),
         label=item.entry.label,
@@ -197,6 +215,9 @@ def _row(item: _Kept, split: str, shard: str, offset: int) -> RecordRow:
         height=image.height,
         source_path=item.entry.path,
         source_sha256=item.sha256,
+        planes=tuple(
+            PlaneRow(name, plane.offset, len(data), hashlib.sha256(data).hexdigest()) for (name, data), plane in kept
+        ),
     )
 
 

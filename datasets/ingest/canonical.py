@@ -16,19 +16,27 @@ In this order, each step stated because each changes pixels:
 9. Resize of the short side, Pillow's antialiasing filter; centre crop to a square, or the aspect ratio is kept.
 10. Encoding with fixed settings.
 
+What is kept beside the image (`canonical_planes`) goes through steps 1, 2, 3, 4 and 9 with it.
+
 Keep this module's imports light: every child process pays for them, and torch must not be among them.
 """
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from datasets.ingest.canonical_planes import PlaneRecipe, encoded_plane, levels_of, opacity_of
+from datasets.ingest.geometry import resized
+from datasets.ingest.unusable import Unusable, describe
 
 if TYPE_CHECKING:
     from datasets.config import ShardConfig
@@ -38,14 +46,7 @@ __all__ = ["CanonicalImage", "Recipe", "Unusable", "canonicalize", "describe"]
 Image.init()  # registers all formats; only these are ever opened. Each has a magic number; MPO opens as JPEG.
 _WANTED = ("AVIF", "BMP", "CUR", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI")
 _BY_CONTENT = [name for name in (*_WANTED, "TIFF", "WEBP") if name in Image.OPEN]  # AVIF came with Pillow 11.3
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 _PROFILE_MODES = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",)}
-_MAX_DETAIL = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,13 @@ class Recipe:
     min_size_px: int
     max_aspect_ratio: float
     max_pixels: int
+    planes: tuple[PlaneRecipe, ...] = ()
 
     @classmethod
     def of(cls, config: ShardConfig) -> Recipe:
-        """Take the fields of the same names."""
-        return cls(**{name: getattr(config, name) for name in cls.__slots__})
+        """Take the fields of the same names, and what is kept beside an image in the order of its names."""
+        planes = tuple(PlaneRecipe.of(name, config.pairs[name]) for name in sorted(config.pairs))
+        return cls(**{name: getattr(config, name) for name in cls.__slots__ if name != "planes"}, planes=planes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +79,37 @@ class CanonicalImage:
     data: bytes
     width: int
     height: int
+    planes: tuple[tuple[str, bytes], ...] = ()
+    """Names and PNG bytes of what is kept beside it, by name."""
 
 
-class Unusable(Exception):
-    """An image that is left out, with a reason that is counted and a detail for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Reason and detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def canonicalize(data: bytes, name: str, recipe: Recipe) -> CanonicalImage:
-    """Decode, normalise, resize and encode one image.
+def canonicalize(
+    data: bytes, name: str, recipe: Recipe, partners: Mapping[str, tuple[str, bytes]] = MappingProxyType({})
+) -> CanonicalImage:
+    """Decode, normalise, resize and encode one image and what is kept beside it.
 
     Sets Pillow's process-wide pixel limit, which is why it belongs into a child process.
+
+    Args:
+        data: the image's file.
+        name: its name.
+        recipe: what to make of it.
+        partners: names and content of its second files, by the name of the pair.
 
     Raises:
         Unusable: for a stated reason.
         Exception: whatever Pillow raises on a damaged file; the caller quarantines it as undecodable.
     """
+    with _loaded(data, name, recipe) as image:
+        pixels = _normalised(image, recipe)
+        planes = tuple((plane.name, _plane(plane, image, pixels.size, partners, recipe)) for plane in recipe.planes)
+    pixels = resized(pixels, recipe.size_px, recipe.crop, recipe.resample)
+    return CanonicalImage(_encoded(pixels, recipe), pixels.width, pixels.height, planes)
+
+
+@contextmanager
+def _loaded(data: bytes, name: str, recipe: Recipe) -> Iterator[Image.Image]:
+    """An image whose pixels are there, within the limits."""
     if not data:
         raise Unusable("empty", "the file has no bytes")
     Image.MAX_IMAGE_PIXELS = recipe.max_pixels
@@ -110,19 +123,37 @@ def canonicalize(data: bytes, name: str, recipe: Recipe) -> CanonicalImage:
                 _check_size(image.size, recipe)
                 image.load()
                 _check_size(image.size, recipe)
-                pixels = _normalised(image, recipe)
+                yield image
         except UnidentifiedImageError:
             raise Unusable("not_an_image", "no image format that is read here") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Unusable("too_large", describe(error)) from None
-    pixels = _resized(pixels, recipe)
-    return CanonicalImage(_encoded(pixels, recipe), pixels.width, pixels.height)
 
 
-def describe(error: BaseException) -> str:
-    """An error in one line that is the same in every run: no addresses, no object reprs."""
-    text = re.sub(r"<[^<>]* object at 0x[0-9a-fA-F]+>", "the file", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}"[:_MAX_DETAIL]
+def _plane(
+    plane: PlaneRecipe,
+    image: Image.Image,
+    size: tuple[int, int],
+    partners: Mapping[str, tuple[str, bytes]],
+    recipe: Recipe,
+) -> bytes:
+    """What is kept of one plane of an image that is `size` wide and high once it is oriented."""
+    if plane.alpha_threshold is not None:
+        return encoded_plane(opacity_of(image, plane), plane, recipe.size_px, recipe.crop)
+    name, data = partners[plane.name]
+    try:
+        with _loaded(data, name, recipe) as second:
+            levels = levels_of(second, plane)
+    except Unusable as error:
+        own = error.reason in ("partner_mode", "label_outside")
+        reason, detail = (error.reason, error.detail) if own else ("partner_unusable", f"{plane.name}: {error.detail}")
+        raise Unusable(reason, detail) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Unusable("partner_unusable", f"{plane.name}: {describe(error)}") from None
+    if levels.shape[1::-1] != size:
+        given = f"{levels.shape[1]}×{levels.shape[0]}"
+        raise Unusable("partner_size", f"{plane.name}: {given} pixels, the image has {size[0]}×{size[1]}")
+    return encoded_plane(levels, plane, recipe.size_px, recipe.crop)
 
 
 def _check_size(size: tuple[int, int], recipe: Recipe) -> None:
@@ -177,19 +208,6 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return ImageCms.profileToProfile(image, embedded, srgb, outputMode=mode) or image
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
-
-
-def _resized(image: Image.Image, recipe: Recipe) -> Image.Image:
-    width, height = image.size
-    short = min(width, height)
-    # Integer arithmetic, rounding half up: the same on every machine.
-    size = tuple((2 * side * recipe.size_px + short) // (2 * short) for side in (width, height))
-    if size != image.size:
-        image = image.resize((size[0], size[1]), _RESAMPLING[recipe.resample])
-    if recipe.crop == "none":
-        return image
-    left, top = (image.width - recipe.size_px) // 2, (image.height - recipe.size_px) // 2
-    return image.crop((left, top, left + recipe.size_px, top + recipe.size_px))
 
 
 def _encoded(image: Image.Image, recipe: Recipe) -> bytes:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +23,8 @@ import pebble
 
 from datasets.config import ShardExecution
 from datasets.errors import IngestError
-from datasets.ingest.canonical import CanonicalImage, Recipe, Unusable, canonicalize, describe
+from datasets.ingest.canonical import CanonicalImage, Recipe, canonicalize
+from datasets.ingest.unusable import Unusable, describe
 
 __all__ = ["Call", "DecodePool", "default_num_processes"]
 
@@ -70,9 +71,11 @@ class DecodePool:
             self._pool.stop()
         self._pool.join()
 
-    def decode(self, data: bytes, name: str, recipe: Recipe) -> Call:
-        """Start decoding an image; ask `outcome` what became of it."""
-        return self.call(canonicalize, data, name, recipe)
+    def decode(
+        self, data: bytes, name: str, recipe: Recipe, partners: Mapping[str, tuple[str, bytes]] | None = None
+    ) -> Call:
+        """Start decoding an image and its second files; ask `outcome` what became of it."""
+        return self.call(canonicalize, data, name, recipe, partners or {})
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Call:
         """Run any importable function in a child, under the same time limit.

@@ -19,7 +19,15 @@ from datasets.config import ShardConfig
 from datasets.errors import IngestError
 from datasets.ingest.build import SPLITS, UnitResult, duplicate_row
 from datasets.ingest.plan import FORMAT_VERSION
-from datasets.ingest.rows import INDEX_SCHEMA, QUARANTINE_SCHEMA, QuarantineRow, RecordRow, table_of, to_parquet
+from datasets.ingest.rows import (
+    INDEX_SCHEMA,
+    QUARANTINE_SCHEMA,
+    QuarantineRow,
+    RecordRow,
+    record_table,
+    table_of,
+    to_parquet,
+)
 from datasets.sources.listing import BY_RULE, Listing
 from vqgan_core.config import canonical_json
 
@@ -69,7 +77,7 @@ def finish(
         "classes_without_images": [name for name in listing.class_names if name not in used],
     }
     files = {
-        "index.parquet": to_parquet(_index(moved, numbers), _about(config)),
+        "index.parquet": to_parquet(_index(moved, numbers, planes=bool(config.pairs)), _about(config)),
         "quarantine.parquet": to_parquet(table_of(quarantine, QUARANTINE_SCHEMA)),
         "classes.json": canonical_json({"classes": classes}),
     }
@@ -110,8 +118,8 @@ def _refuse_bad(records: Sequence[RecordRow], quarantine: Sequence[QuarantineRow
         )
 
 
-def _index(records: Sequence[RecordRow], numbers: Mapping[str, int]) -> pa.Table:
-    table = table_of(records, INDEX_SCHEMA)
+def _index(records: Sequence[RecordRow], numbers: Mapping[str, int], *, planes: bool) -> pa.Table:
+    table = record_table(records, planes=planes)
     labels = [-1 if row.label is None else numbers[row.label] for row in records]
     return table.set_column(
         table.schema.get_field_index("label"), CORPUS_SCHEMA.field("label"), pa.array(labels, pa.int64())
@@ -119,8 +127,10 @@ def _index(records: Sequence[RecordRow], numbers: Mapping[str, int]) -> pa.Table
 
 
 def _about(config: ShardConfig) -> dict[str, str]:
-    """What a reader must know of the images, in the index' own metadata."""
-    about = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    """What a reader must know of the images and what is kept beside them, in the index' own metadata."""
+    about: dict[str, Any] = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
+    if config.pairs:
+        about["planes"] = {name: pair.holds.model_dump(mode="json") for name, pair in sorted(config.pairs.items())}
     return {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
 
 

@@ -53,7 +53,7 @@ def unit_recipe(config: ShardConfig) -> dict[str, Any]:
 
 
 def _unit(index: int, entries: tuple[SourceEntry, ...], recipe: dict[str, Any]) -> Unit:
-    members = [[entry.path, entry.bytes, entry.checksum, entry.label] for entry in entries]
+    members = [entry.identity() for entry in entries]
     # The index is in the names of a unit's files, so it is part of what they are made from.
     key = sha256_json({"format_version": FORMAT_VERSION, "index": index, "recipe": recipe, "members": members})
     return Unit(index, key, entries)

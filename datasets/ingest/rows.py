@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -11,14 +11,27 @@ import pyarrow.parquet as pq
 
 __all__ = [
     "INDEX_SCHEMA",
+    "PLANES_FIELD",
     "QUARANTINE_SCHEMA",
+    "PlaneRow",
     "QuarantineRow",
     "RecordRow",
     "from_parquet",
     "read_table",
+    "record_table",
     "table_of",
     "to_parquet",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRow:
+    """What is kept beside an image: the bytes of the same shard that hold it."""
+
+    name: str
+    offset: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,8 @@ class RecordRow:
     height: int
     source_path: str
     source_sha256: str
+    planes: tuple[PlaneRow, ...] = ()
+    """By name; a table has this column where any record has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +85,26 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
+PLANES_FIELD = pa.field(
+    "planes",
+    pa.list_(
+        pa.struct([("name", pa.string()), ("offset", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())])
+    ),
+)
+"""The column that an index has besides where a corpus keeps anything beside its images."""
 
 _Row = TypeVar("_Row", RecordRow, QuarantineRow)
 
 
 def table_of(rows: Iterable[RecordRow] | Iterable[QuarantineRow], schema: pa.Schema) -> pa.Table:
     """Rows as a table, in the given order."""
-    columns = list(zip(*map(astuple, rows), strict=True)) or [()] * len(schema)
-    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    dumped = [asdict(row) for row in rows]
+    return pa.table([pa.array([row[f.name] for row in dumped], type=f.type) for f in schema], schema=schema)
+
+
+def record_table(rows: Sequence[RecordRow], *, planes: bool) -> pa.Table:
+    """Records as a unit's index, with the column of planes if told."""
+    return table_of(rows, INDEX_SCHEMA.append(PLANES_FIELD) if planes else INDEX_SCHEMA)
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -101,5 +128,10 @@ def read_table(data: bytes) -> pa.Table:
 def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
     """Rows from their Parquet."""
     table = read_table(data)
-    columns: list[Any] = [table[field.name].to_pylist() for field in fields(kind)]
-    return [kind(*values) for values in zip(*columns, strict=True)]
+    names = [field.name for field in fields(kind) if field.name in table.column_names]
+    rows = table.select(names).to_pylist()
+    return [kind(**{name: _value(name, row[name]) for name in names}) for row in rows]
+
+
+def _value(name: str, value: Any) -> Any:
+    return tuple(PlaneRow(**plane) for plane in value) if name == "planes" else value

@@ -17,7 +17,7 @@ import fsspec
 from botocore.exceptions import BotoCoreError
 
 from datasets.errors import SourceChanged, SourceError
-from datasets.sources.listing import SourceEntry, content_checksum
+from datasets.sources.listing import Partner, SourceEntry, content_checksum
 from datasets.store.storage.objects import s3_options
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Remote:
         """A file for reading from its start on."""
         return cast("BufferedReader", self.fs.open(self._absolute(path), "rb"))
 
-    def read(self, entry: SourceEntry, path: str = "", offset: int = 0) -> bytes:
+    def read(self, entry: SourceEntry | Partner, path: str = "", offset: int = 0) -> bytes:
         """The bytes of an entry at `offset` of a file, checked against what was listed.
 
         Raises:
@@ -116,7 +116,7 @@ class Remote:
                 return data
         raise SourceChanged(f"{entry.path} of {self.url} changed since it was listed: run again to list it anew")
 
-    def _range(self, entry: SourceEntry, path: str, offset: int) -> bytes:
+    def _range(self, entry: SourceEntry | Partner, path: str, offset: int) -> bytes:
         with self.explained(f"read {entry.path} of"):
             try:
                 data: bytes = self.fs.cat_file(self._absolute(path), start=offset, end=offset + entry.bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,13 +28,26 @@ class Folder:
         self._config = config
         self._remote = Remote(config.url, config.endpoint_url)
 
-    def list(self, progress: Progress | None = None) -> Listing:
+    @property
+    def remote(self) -> Remote:
+        """The folder itself."""
+        return self._remote
+
+    def list(
+        self, progress: Progress | None = None, leave_out: Callable[[Iterable[str]], Iterable[str]] | None = None
+    ) -> Listing:
         """All files below the folder, plus what a table of labels names and the folder lacks.
+
+        Args:
+            progress: told how many files are looked at.
+            leave_out: of the paths that there are, those that are no files of this source.
 
         Raises:
             SourceError: it cannot be listed, or has no image.
         """
         found = self._remote.find()
+        for path in list(leave_out(found)) if leave_out is not None else ():
+            del found[path]
         labels = None if self._config.labels is None else read_labels(self._config)
         if labels is not None:
             self._leave_out_the_table(found)

@@ -9,14 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from datasets.errors import SourceError
 from vqgan_core.config import canonical_json
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "Progress", "Skipped", "Source", "SourceEntry", "content_checksum", "is_image"]
+__all__ = [
+    "BY_RULE",
+    "IMAGE_SUFFIXES",
+    "Listing",
+    "Partner",
+    "Progress",
+    "Skipped",
+    "Source",
+    "SourceEntry",
+    "content_checksum",
+    "is_image",
+]
 
 Progress = Callable[[int, int | None], None]
 """Told how many items are done and, where it is known, of how many."""
@@ -30,6 +41,17 @@ IMAGE_SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Partner:
+    """A second file of an image: the name of its pair, where it is and what it was when it was listed."""
+
+    name: str
+    path: str
+    """Relative to the pair's own folder."""
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceEntry:
     """One image of a source: where it is, what it was when it was listed, and its label."""
 
@@ -40,6 +62,13 @@ class SourceEntry:
     label: str | None
     location: tuple[str, int] | None = None
     """File and offset of an image inside a container; not part of the listing's digest."""
+    partners: tuple[Partner, ...] = ()
+    """Its second files, by name."""
+
+    def identity(self) -> list[Any]:
+        """What its record depends on, ready for JSON."""
+        partners = [[astuple(partner) for partner in self.partners]] if self.partners else []
+        return [self.path, self.bytes, self.checksum, self.label, *partners]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +77,11 @@ class Skipped:
 
     path: str
     reason: str
-    """wrong_extension, no_label, not_in_table: left out by rule. Others (missing_file, unreadable, …): a fault."""
+    """wrong_extension, no_label, not_in_table, no_image: left out by rule. Others (missing_file, …): a fault."""
     detail: str = ""
 
 
-BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table"})
+BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table", "no_image"})
 """Reasons for leaving something out that are no fault of it: they do not count towards max_bad_fraction."""
 
 
@@ -88,7 +117,7 @@ class Listing:
         """Hex sha256 of all that a corpus depends on: the entries, what was skipped, the classes."""
         digest = hashlib.sha256()
         for entry in self:
-            digest.update(canonical_json([entry.path, entry.bytes, entry.checksum, entry.label]) + b"\n")
+            digest.update(canonical_json(entry.identity()) + b"\n")
         digest.update(canonical_json([[item.path, item.reason, item.detail] for item in self.skipped]) + b"\n")
         digest.update(canonical_json(self.class_names))
         return digest.hexdigest()

@@ -40,7 +40,7 @@ class Ingested:
 
 def ingest(config: ShardConfig, pool: DecodePool) -> Ingested:
     """All of the shard stage, without the store."""
-    source = open_source(config.source)
+    source = open_source(config.source, config.pairs)
     listing = source.list()
     results = [build_unit(unit, source, config, pool) for unit in plan_units(listing, config)]
     finished = finish(listing, results, config)

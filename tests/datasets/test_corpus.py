@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tarfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_the_cache_keeps_to_its_limit() -> None:
         return np.full((10, 10, 4), number, np.uint8)
 
     for number in (0, 1, 2, 0, 1, 2):
-        assert cache.get(number, make)[0, 0, 0] == number
+        assert cache.get(number, partial(make, number))[0, 0, 0] == number
     assert cache.used_bytes == 800
     assert made == [0, 1, 2, 2]
 

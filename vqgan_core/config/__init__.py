@@ -4,6 +4,7 @@ from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonic
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.layout import LayoutConfig
+from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
     OrderName,
@@ -54,6 +55,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EvaluateConfig",
@@ -61,15 +63,18 @@ __all__ = [
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
+    "ImagePlane",
     "IntervalGuidance",
     "LayoutConfig",
     "LfqQuantizerConfig",
+    "LowResolutionPlane",
     "LpipsConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorExecution",
@@ -81,6 +86,7 @@ __all__ = [
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
+    "StoredPlane",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",

@@ -146,6 +146,8 @@ def _is_unchanged_later(config: BaseModel, name: str) -> bool:
 
 
 def _recipe_of(value: Any, dumped: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _recipe_of(item, dumped[name]) for name, item in value.items()}
     return value.recipe() if isinstance(value, Config) else dumped
 
 

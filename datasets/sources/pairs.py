@@ -1,0 +1,124 @@
+"""A folder whose images have second files: label maps, depth maps, … in a parallel folder, or beside them by suffix.
+
+An image without its partner is skipped as `no_partner`, a second file without its image as `no_image`. Second files
+that lie inside the source's own folder are no images of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from datasets.pair_config import FilesPair
+from datasets.sources.filesystem import Remote
+from datasets.sources.folder import Folder
+from datasets.sources.listing import Listing, Partner, Progress, Skipped, SourceEntry, is_image
+
+__all__ = ["PairedFolder"]
+
+_NUM_HASHERS = 4
+
+
+class PairedFolder:
+    """A folder source with its pairs."""
+
+    def __init__(self, folder: Folder, pairs: Mapping[str, FilesPair]) -> None:
+        """Open the pairs' file systems; nothing is listed yet.
+
+        Raises:
+            SourceError: a URL is refused or its file system cannot be opened.
+        """
+        self._folder = folder
+        self._pairs = {name: _SecondFiles(pair, folder.remote) for name, pair in sorted(pairs.items())}
+
+    def list(self, progress: Progress | None = None) -> Listing:
+        """The folder's images that have all their partners.
+
+        Raises:
+            SourceError: a folder cannot be listed, or no image has its partners.
+        """
+        found = {name: pair.remote.find() for name, pair in self._pairs.items()}
+        images = self._folder.list(progress, self._second_files)
+        with ThreadPoolExecutor(_NUM_HASHERS) as pool:
+            results = list(pool.map(lambda entry: self._with_partners(entry, found), images))
+        entries = [result for result in results if isinstance(result, SourceEntry)]
+        skipped = [*images.skipped, *(result for result in results if isinstance(result, Skipped))]
+        skipped += self._without_image(images, found)
+        used = {entry.label for entry in entries}
+        classes = [name for name in images.class_names if name in used]
+        return Listing(entries, skipped, classes).require_images(self._folder.remote.url)
+
+    def read(self, entry: SourceEntry) -> bytes:
+        """The bytes of a listed image.
+
+        Raises:
+            SourceChanged: they are not what was listed.
+        """
+        return self._folder.read(entry)
+
+    def read_partner(self, partner: Partner) -> bytes:
+        """The bytes of a listed image's second file.
+
+        Raises:
+            SourceChanged: they are not what was listed.
+        """
+        return self._pairs[partner.name].remote.read(partner, partner.path)
+
+    def _second_files(self, paths: Iterable[str]) -> set[str]:
+        """Those files of the source that are second files of others."""
+        there, claimed = set(paths), set[str]()
+        for pair in self._pairs.values():
+            if pair.inside is not None:
+                claimed |= {f"{pair.inside}{pair.partner_of(path)}" for path in there if is_image(path)}
+        return claimed & there
+
+    def _with_partners(self, entry: SourceEntry, found: Mapping[str, Mapping[str, Any]]) -> SourceEntry | Skipped:
+        partners = []
+        for name, pair in self._pairs.items():
+            path = pair.partner_of(entry.path)
+            if path is None or path not in found[name]:
+                missing = "its name does not end as image_suffix says" if path is None else f"there is no {path}"
+                return Skipped(entry.path, "no_partner", f"{name}: {missing}")
+            try:
+                checksum = pair.remote.checksum(path, found[name][path])
+            except OSError as error:
+                return Skipped(entry.path, "unreadable", f"{name}: {path}: {error.strerror or type(error).__name__}")
+            partners.append(Partner(name, path, int(found[name][path]["size"]), checksum))
+        return replace(entry, partners=tuple(partners))
+
+    def _without_image(self, images: Listing, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Skipped]:
+        """Second files of a folder of their own that belong to no image."""
+        for name, pair in self._pairs.items():
+            if pair.inside is None:
+                used = {pair.partner_of(entry.path) for entry in images}
+                for path in sorted(set(found[name]) - used):
+                    yield Skipped(f"{name}:{path}", "no_image", "no image has this second file")
+
+
+class _SecondFiles:
+    """The files of one pair."""
+
+    def __init__(self, config: FilesPair, source: Remote) -> None:
+        self._config = config
+        self.remote = source if config.url is None else Remote(config.url, config.endpoint_url)
+        self.inside = self._place_in(source)
+        """Where in the source they lie: a prefix of its paths; None where they lie elsewhere."""
+
+    def partner_of(self, path: str) -> str | None:
+        """Path of an image's second file; None where the image's name is not as `image_suffix` says."""
+        name = PurePosixPath(path).name
+        stem = path.removesuffix("." + name.rpartition(".")[2])
+        if not stem.endswith(self._config.image_suffix):
+            return None
+        return self._config.pattern.replace("{path}", stem.removesuffix(self._config.image_suffix))
+
+    def _place_in(self, source: Remote) -> str | None:
+        own, whole = self.remote.path.rstrip("/"), source.path.rstrip("/")
+        if self.remote.fs.protocol != source.fs.protocol:
+            return None
+        if own == whole:
+            return ""
+        return own.removeprefix(whole + "/") + "/" if own.startswith(whole + "/") else None
