@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_stage(options: argparse.Namespace) -> int:
     """`tessera STAGE CONFIG [key=value …] [--corpus FINGERPRINT …]`."""
-    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples")
+    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "condition_tokenizer")
     given = {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
     return _run_flow(options, options.stage, given)
 

@@ -14,6 +14,8 @@ from pydantic import Field
 from flows.form import config_of
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
+from tasks.expected_columns import check_columns
+from tasks.pipeline import Pipeline
 from tasks.subjects import Subjects
 
 
@@ -59,12 +61,16 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     """
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
+    check_columns(config)
     run = StageRunner(config.store)
     corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
-    tokens = run(encode.request(config.encode, corpus, tokenizer))
+    for section in config.condition_tokenizers.values():
+        run(train_tokenizer.request(section, corpus))
+    others = Pipeline(config, {"corpus": corpus.ref.uri}).condition_tokenizers()
+    tokens = run(encode.request(config.encode, corpus, tokenizer, others))
     prior = run(train_prior.request(config.prior, tokens))
-    samples = run(sample.request(config.sample, prior, tokenizer))
+    samples = run(sample.request(config.sample, prior, tokenizer, tokens if config.prior.condition_columns else None))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))
     return evaluation.ref.model_dump(mode="json")

@@ -89,6 +89,11 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
+        if name == "train-tokenizer":
+            stage.add_argument("--condition-tokenizer", metavar="NAME", help="train this one of condition_tokenizers")
+        if name == "sample":
+            told = "token dataset whose records a prior is told, not the one that it was trained on"
+            stage.add_argument("--tokens", metavar="FINGERPRINT", help=told)
     commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
 
 

@@ -17,6 +17,7 @@ def sample(
     store: str | None = None,
     prior: str | None = None,
     tokenizer: str | None = None,
+    tokens: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw images from a prior.
@@ -26,11 +27,13 @@ def sample(
         store: URL of the artifact store; empty: the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
+        tokens: fingerprint of the tokens artifact whose records a prior with condition columns is told; empty: the one
+            that the prior was trained on.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published samples artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer})
+    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens})
     return StageRunner(config.store)(pipeline.request("sample")).ref.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +10,19 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
-from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
+from vqgan_core.config import (
+    Config,
+    ConfigError,
+    EncodeConfig,
+    EvaluateConfig,
+    PlaneCondition,
+    SampleConfig,
+    TrainPriorConfig,
+)
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
+_PUBLISHED = re.compile(r"[0-9a-f]{6,64}|.*/.*")
+"""What can be a fingerprint's beginning, or a URI."""
 PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
 
 
@@ -26,6 +37,8 @@ class PipelineConfig(Config):
     """Source and canonical form of the images."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """The tokenizer and its training."""
+    condition_tokenizers: dict[str, TokenizerConfig] = Field(default_factory=dict)
+    """Tokenizers of what priors are told first, by a name that encode.conditions refer to."""
     encode: EncodeConfig = EncodeConfig()
     """How images become rows of tokens."""
     import_tokens: ImportTokensConfig = ImportTokensConfig()
@@ -54,17 +67,35 @@ class PipelineConfig(Config):
                 f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
                 f"{shard.channels}: make them equal"
             )
-        if autoencoder.resolution_px > shard.size_px:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
-                f"{shard.size_px}: images are never enlarged in training"
-            )
-        if autoencoder.resolution_px % autoencoder.downsampling_factor:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
-                f"factor {autoencoder.downsampling_factor}, which follows from channel_multipliers"
-            )
+        named = {f"condition_tokenizers.{name}": section for name, section in self.condition_tokenizers.items()}
+        for name, section in {"tokenizer": self.tokenizer, **named}.items():
+            _check_size(name, section, shard)
         return self
+
+    @model_validator(mode="after")
+    def _condition_tokenizers_are_named(self) -> PipelineConfig:
+        for name, condition in self.encode.conditions.items():
+            wanted = condition.tokenizer if isinstance(condition, PlaneCondition) else None
+            if wanted and wanted not in self.condition_tokenizers and not _PUBLISHED.fullmatch(wanted):
+                raise ValueError(
+                    f"encode.conditions.{name}.tokenizer is {wanted!r}: allowed are the names in condition_tokenizers "
+                    f"({', '.join(self.condition_tokenizers) or 'none'}), and fingerprints and URIs of tokenizers"
+                )
+        return self
+
+
+def _check_size(name: str, section: TokenizerConfig, shard: ShardConfig) -> None:
+    autoencoder = section.autoencoder
+    if autoencoder.resolution_px > shard.size_px:
+        raise ValueError(
+            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
+            f"{shard.size_px}: images are never enlarged in training"
+        )
+    if autoencoder.resolution_px % autoencoder.downsampling_factor:
+        raise ValueError(
+            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
+            f"factor {autoencoder.downsampling_factor}, which follows from channel_multipliers"
+        )
 
 
 def find_preset(name: str) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datasets.store import Artifact
 from tasks.evaluation_units import Bench
+from tasks.pixels import to_pixels
 from tasks.report import (
     CodeUse,
     Curves,
@@ -23,7 +24,7 @@ from tasks.report import (
     render,
     summary_markdown,
 )
-from tasks.sample import read_samples, to_pixels
+from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from datasets.sources import Listing, open_source
 from datasets.store import Artifact, Store, StoreError
 from datasets.store.lineage import find_artifact
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
+from tasks.models import prior_config
 from tasks.stage import Request, Stage
 from tasks.subjects import Subjects
+from vqgan_core.config import PlaneCondition
 
 
 class NotPublished(StoreError):  # noqa: N818 - says what is the case, as ArtifactMissing does
@@ -30,6 +32,13 @@ class Step:
     stage: Stage
     reads: tuple[str, ...]
     request: Callable[[Pipeline], Request]
+    section: str = ""
+    """Which of condition_tokenizers; empty: the stage's own section of the config."""
+
+    @property
+    def name(self) -> str:
+        """What the step is called in tables."""
+        return f"{self.stage.name} · {self.section}" if self.section else self.stage.name
 
     @property
     def command(self) -> str:
@@ -82,6 +91,47 @@ class Pipeline:
         self._found[kind] = found
         return found
 
+    def condition_request(self, name: str) -> Request:
+        """The request of a tokenizer in condition_tokenizers."""
+        return train_tokenizer.request(self.config.condition_tokenizers[name], self.artifact("corpus"))
+
+    def condition_tokenizers(self) -> dict[str, Artifact]:
+        """The tokenizer of each condition that has one of its own.
+
+        Raises:
+            NotPublished: one is not there yet; says which command makes it.
+        """
+        found = {}
+        for column, condition in self.config.encode.conditions.items():
+            if isinstance(condition, PlaneCondition) and (name := condition.tokenizer) is not None:
+                found[column] = self._condition_tokenizer(name)
+        return found
+
+    def _condition_tokenizer(self, name: str) -> Artifact:
+        if name not in self.config.condition_tokenizers:
+            return find_artifact(self.store, name, "tokenizer")
+        request = self.condition_request(name)
+        found = self.store.lookup("tokenizer", request.fingerprint)
+        if found is None:
+            raise NotPublished(
+                f"condition_tokenizers.{name} ({request.fingerprint[:12]}) is not in {self.config.store.url} yet: run "
+                f"`tessera train-tokenizer` with the same config and condition_tokenizer {name}, or `tessera run` for "
+                "everything"
+            )
+        return found
+
+    def told(self, prior: Artifact) -> Artifact | None:
+        """The token dataset that a prior's samples are told records of; None where it is told no columns.
+
+        That is a given one, or else the one that a given prior was trained on, or else this pipeline's own.
+        """
+        if not prior_config(prior)[0].condition_columns:
+            return None
+        if "prior" not in self._given or "tokens" in self._given:
+            return self.artifact("tokens")
+        (trained_on,) = (ref for ref in prior.manifest.inputs if ref.kind == "tokens")
+        return find_artifact(self.store, trained_on.fingerprint, "tokens")
+
     @cached_property
     def listing(self) -> Listing:
         """What the source holds; listed once."""
@@ -105,13 +155,17 @@ STEPS: Mapping[str, Step] = {
         Step(
             encode.STAGE,
             ("corpus", "tokenizer"),
-            lambda p: encode.request(p.config.encode, p.artifact("corpus"), p.artifact("tokenizer")),
+            lambda p: encode.request(
+                p.config.encode, p.artifact("corpus"), p.artifact("tokenizer"), p.condition_tokenizers()
+            ),
         ),
         Step(train_prior.STAGE, ("tokens",), lambda p: train_prior.request(p.config.prior, p.artifact("tokens"))),
         Step(
             sample.STAGE,
             ("prior", "tokenizer"),
-            lambda p: sample.request(p.config.sample, p.artifact("prior"), p.artifact("tokenizer")),
+            lambda p: sample.request(
+                p.config.sample, p.artifact("prior"), p.artifact("tokenizer"), p.told(p.artifact("prior"))
+            ),
         ),
         Step(
             evaluate.STAGE,
@@ -120,3 +174,14 @@ STEPS: Mapping[str, Step] = {
         ),
     )
 }
+
+
+def steps_of(config: PipelineConfig) -> list[Step]:
+    """The steps of a config: the stages, and after the tokenizer's those of its condition tokenizers."""
+    told = [
+        Step(train_tokenizer.STAGE, ("corpus",), partial(Pipeline.condition_request, name=name), name)
+        for name in config.condition_tokenizers
+    ]
+    steps = list(STEPS.values())
+    after = 1 + steps.index(STEPS[train_tokenizer.STAGE.name])
+    return [*steps[:after], *told, *steps[after:]]

@@ -8,8 +8,8 @@ import torch
 
 from datasets.corpus import Corpus
 from datasets.store import Artifact
+from tasks.pixels import to_pixels
 from tasks.report.pictures import grid
-from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training, training_headway
 from vqgan_core import distributed

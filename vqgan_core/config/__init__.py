@@ -1,6 +1,7 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
+from vqgan_core.config.conditions import BoxesCondition, ConditionConfig, CoordinatesCondition, PlaneCondition
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.layout import LayoutConfig
@@ -51,10 +52,13 @@ __all__ = [
     "PRIOR_SIZES",
     "AugmentConfig",
     "AutoencoderConfig",
+    "BoxesCondition",
     "ClassifierConfig",
+    "ConditionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "CoordinatesCondition",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
@@ -74,6 +78,7 @@ __all__ = [
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneCondition",
     "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
