@@ -163,6 +163,9 @@ class ShardConfig(Config):
     """Larger images are quarantined before they are decoded."""
     max_bad_fraction: float = Field(0.5, ge=0, le=1)
     """The stage fails if a larger share of the source cannot be used."""
+    parent: Annotated[str | None, LATER] = "auto"
+    """Corpus to grow from: only images that it lacks are read, its shards stay. auto: the newest of this source and
+    recipe, if there is one; a fingerprint; null: make the whole corpus anew."""
     pairs: Annotated[dict[PairName, PairConfig], LATER] = Field(default_factory=dict)
     """What is kept beside each image, by name: label maps, depth maps, …"""
     execution: ShardExecution = ShardExecution()

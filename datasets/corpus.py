@@ -26,7 +26,7 @@ from datasets.files import Files
 from datasets.image_batches import Batch, ImageBatches, ImagePass
 from datasets.images import Levels
 from datasets.ingest.plan import FORMAT_VERSION
-from datasets.ingest.rows import read_table
+from datasets.ingest.rows import TableNames, read_table, unit_of
 from datasets.pair_config import LabelMaps, StoredContent, ValueMaps
 from datasets.planes import IMAGES, Planes
 from datasets.views import CENTER, View
@@ -56,6 +56,8 @@ class Corpus:
         self.planes: dict[str, StoredContent] = _PLANES.validate_python(about.get("planes", {}))
         """What is kept beside each image, by name."""
         self.class_names: tuple[str, ...] = tuple(json.loads(files.read("classes.json"))["classes"])
+        self._generations: list[dict[str, int]] = about.get("generations", [])
+        self._files = files
         names = sorted(pc.unique(table["split"]).to_pylist())
         self._splits = {
             name: CorpusSplit(name, table.filter(pc.equal(table["split"], name)), files, self.channels, self.planes)
@@ -112,6 +114,22 @@ class Corpus:
             CorpusError: there is no such shard.
         """
         return self.records(split, self._split(split).records_of(shard))
+
+    def class_names_of(self, shard: str) -> tuple[str, ...]:
+        """The classes that there were when a shard was made; classes of later generations come behind them."""
+        before = [g["num_classes"] for g in self._generations if g["first_unit"] <= unit_of(shard)]
+        return self.class_names[: before[-1]] if before else self.class_names
+
+    def stored_keys(self, shard: str) -> list[str]:
+        """Keys of all that a shard holds, also of what is no record of this corpus: duplicates, and what is gone.
+
+        Raises:
+            FileNotFoundError, KeyError: a corpus in memory has no tables of its units.
+        """
+        folder, separator, name = shard.rpartition("/")
+        table = read_table(self._files.read(f"{folder}{separator}{TableNames(unit_of(shard)).records}"))
+        keys: list[str] = table.filter(pc.equal(table["shard"], name))["key"].to_pylist()
+        return keys
 
     def record_bytes(self, split: str, number: int) -> bytes:
         """The stored image of a record, verified.

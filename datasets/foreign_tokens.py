@@ -54,7 +54,7 @@ def list_parquet(url: str, endpoint_url: str | None = None) -> list[ForeignFile]
     remote = Remote(url, endpoint_url)
     with remote.explained("list"):
         single = remote.fs.info(remote.path) if remote.fs.isfile(remote.path) else None
-    found = {"": single} if single is not None else {k: v for k, v in remote.find().items() if k.endswith(".parquet")}
+    found = {"": single} if single is not None else {k: v for k, v in remote.walk() if k.endswith(".parquet")}
     if not found:
         raise TokenError(f"{url} has no Parquet file: give one, or a folder with some below it")
     files = []

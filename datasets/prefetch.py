@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["prefetched"]
+__all__ = ["mapped_ahead", "prefetched"]
 
+_Given = TypeVar("_Given")
 _Item = TypeVar("_Item")
 
 
@@ -28,14 +29,21 @@ def prefetched(make: Callable[[int], _Item], numbers: Iterable[int], num_threads
     """
     if num_threads < 1:
         raise ValueError(f"num_threads must be at least 1, got {num_threads}")
-    remaining = iter(numbers)
+    return mapped_ahead(make, numbers, num_threads=num_threads, ahead=num_threads + 1)
+
+
+def mapped_ahead(
+    make: Callable[[_Given], _Item], given: Iterable[_Given], *, num_threads: int, ahead: int
+) -> Iterator[_Item]:
+    """Yield make(x) for each x in turn, made by threads at most `ahead` before its use, however many x there are."""
+    remaining = iter(given)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="prefetch") as pool:
         pending: deque[Future[_Item]] = deque()
         try:
-            pending.extend(pool.submit(make, number) for number in itertools.islice(remaining, num_threads + 1))
+            pending.extend(pool.submit(make, item) for item in itertools.islice(remaining, ahead))
             while pending:
                 item = pending.popleft().result()
-                pending.extend(pool.submit(make, number) for number in itertools.islice(remaining, 1))
+                pending.extend(pool.submit(make, item) for item in itertools.islice(remaining, 1))
                 yield item
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

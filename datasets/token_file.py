@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
@@ -36,7 +36,16 @@ from vqgan_core.config import Config, canonical_json
 from vqgan_core.config.base import LATER
 from vqgan_core.config.tokens import TARGET, ColumnName
 
-__all__ = ["ROW_GROUP", "TokenColumn", "TokenFile", "TokenMeta", "TokenRows", "read_token_file", "token_parquet"]
+__all__ = [
+    "ROW_GROUP",
+    "TokenColumn",
+    "TokenFile",
+    "TokenMeta",
+    "TokenRows",
+    "read_token_file",
+    "token_parquet",
+    "without_others",
+]
 
 FORMAT_VERSION = 1
 ROW_GROUP = 8192
@@ -218,6 +227,29 @@ def read_token_file(data: bytes, name: str) -> TokenFile:
         raise TokenError(f"the token file {name}: {error}") from None
     split, view = (_only(table, column, name) for column in ("split", "view"))
     return TokenFile(meta, split, view, keys, table["label"].to_numpy(), tokens)
+
+
+def without_others(data: bytes, name: str, keys: Set[str]) -> bytes:
+    """The same token file with the rows of some records only.
+
+    Raises:
+        TokenError: it is damaged, or lacks one of them.
+    """
+    file = read_token_file(data, name)
+    source_sha256 = pq.read_table(pa.BufferReader(data), columns=["source_sha256"])["source_sha256"].to_pylist()
+    chosen = [row for row, key in enumerate(file.keys) if key in keys]
+    if len(chosen) != len(keys):
+        raise TokenError(f"the token file {name} has {len(chosen)} of {len(keys)} records that it should have")
+    rows = TokenRows(
+        split=file.split,
+        view=file.view,
+        keys=[file.keys[row] for row in chosen],
+        labels=file.labels[chosen].tolist(),
+        source_sha256=[source_sha256[row] for row in chosen],
+        indices=file.indices[chosen],
+        columns={column.name: file.tokens[column.name][chosen] for column in file.meta.columns},
+    )
+    return token_parquet(file.meta, rows)
 
 
 def _schema(meta: TokenMeta) -> pa.Schema:

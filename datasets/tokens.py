@@ -92,12 +92,13 @@ class TokenDataset:
         read = list(
             prefetched(lambda i: read_token_file(files.read(names[i]), names[i]), range(len(names)), _NUM_READERS)
         )
+        most = max(range(len(read)), key=lambda i: len(read[i].meta.class_names))
         for name, file in zip(names, read, strict=True):
-            if file.meta != read[0].meta:
-                raise TokenMismatch(f"{names[0]} and {name} differ in {_differences(read[0].meta, file.meta)}")
+            if not _agree(file.meta, read[most].meta):
+                raise TokenMismatch(f"{names[most]} and {name} differ in {_differences(read[most].meta, file.meta)}")
+        self.meta: TokenMeta = read[most].meta
+        """What the indices mean; with the classes of all generations."""
         read.sort(key=lambda file: (file.split, file.view, file.keys[0]))  # whatever the files are called
-        self.meta: TokenMeta = read[0].meta
-        """What the indices mean."""
         self.views: tuple[str, ...] = tuple(sorted({file.view for file in read}))
         """Views in alphabetical order; `center` comes first."""
         splits = sorted({file.split for file in read})
@@ -257,6 +258,12 @@ def _merged(split: str, files: Sequence[TokenFile]) -> tuple[list[str], Int64[np
         if before == key:
             raise TokenError(f"record {key} of split {split!r} is in two token files: it would count twice")
     return keys, np.array(order, np.int64), [len(file.keys) for file in files]
+
+
+def _agree(earlier: TokenMeta, latest: TokenMeta) -> bool:
+    """Whether two files are of one data set: a corpus that grows may get classes, behind those that it has."""
+    names = latest.class_names[: len(earlier.class_names)]
+    return earlier == latest.model_copy(update={"class_names": names})
 
 
 def _differences(first: TokenMeta, second: TokenMeta) -> str:

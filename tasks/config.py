@@ -91,10 +91,11 @@ def _check_size(name: str, section: TokenizerConfig, shard: ShardConfig) -> None
             f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
             f"{shard.size_px}: images are never enlarged in training"
         )
-    if autoencoder.resolution_px % autoencoder.downsampling_factor:
+    if autoencoder.resolution_px % section.size_multiple:
+        levels = "channel_multipliers" if section.top is None else "channel_multipliers and top.factor"
         raise ValueError(
             f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
-            f"factor {autoencoder.downsampling_factor}, which follows from channel_multipliers"
+            f"factor {section.size_multiple}, which follows from {levels}"
         )
 
 

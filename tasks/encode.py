@@ -2,7 +2,8 @@
 
 Beside the image's own tokens there can be columns of condition tokens (`tasks.conditions`), most of them from another
 tokenizer. A part is named by what it was made from: all tokenizers' digests, the shard's sha256 and the encode recipe.
-So a restart does only what is missing, and the token dataset of a grown corpus refers to the old parts.
+So a restart does only what is missing, and the token dataset of a grown corpus refers to the old parts. Of a
+shard that lost images the rows that are left are cut out of its old token file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from datasets.corpus import Corpus, Record
 from datasets.store import Artifact, Part, Store, Workspace
-from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet
+from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from datasets.views import VIEWS
 from tasks.conditions import Shown, conditions_of, images_and
 from tasks.models import load_tokenizer, tokenizer_config
@@ -99,12 +100,22 @@ class _Units:
             for view in self.config.views
         ]
 
-    def key(self, unit: _Unit) -> str:
-        """Everything that the unit's rows depend on. A shard can hold duplicates that its corpus leaves out."""
+    def meta_of(self, unit: _Unit) -> TokenMeta:
+        """What the unit's rows mean, with the classes of its own generation: later ones do not concern it."""
+        return self.meta.model_copy(update={"class_names": self.corpus.class_names_of(unit.shard)})
+
+    def keys_of(self, unit: _Unit) -> list[str]:
+        """The unit's records. A shard can hold others, too: duplicates, and what is gone from a grown corpus."""
+        return [record.key for record in self.corpus.shard_records(unit.split, unit.shard)]
+
+    def part_key(self, unit: _Unit, keys: list[str]) -> str:
+        """Everything that the rows of these records depend on."""
         shard = self._corpus_artifact.entry(unit.shard).sha256
-        records = self.corpus.shard_records(unit.split, unit.shard)
-        made_from = [STAGE.version, self.meta.recipe(), shard, unit.split, unit.view]
-        return sha256_json([*made_from, [record.key for record in records]])
+        return sha256_json([STAGE.version, self.meta_of(unit).recipe(), shard, unit.split, unit.view, keys])
+
+    def part(self, unit: _Unit, store: Store) -> Part | None:
+        """The unit's part, if it is there."""
+        return store.part("tokens", self.part_key(unit, self.keys_of(unit)))
 
 
 class _Encoder(_Units):
@@ -117,6 +128,20 @@ class _Encoder(_Units):
         self.device = resolve_device(config.execution.device)
         prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
         self.tokenizer = load_tokenizer(tokenizer, self.device)
+
+    def make_part(self, unit: _Unit, store: Store) -> Part:
+        """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard."""
+        keys = self.keys_of(unit)
+        data = self._cut_out(unit, keys, store) or self.encode(unit)
+        return store.put_part("tokens", self.part_key(unit, keys), {unit.name: data})
+
+    def _cut_out(self, unit: _Unit, keys: list[str], store: Store) -> bytes | None:
+        """Where images are gone from a shard that was encoded whole, what is left of its rows."""
+        stored = self.corpus.stored_keys(unit.shard)
+        part = None if stored == keys else store.part("tokens", self.part_key(unit, stored))
+        if part is None:
+            return None
+        return without_others(store.read_part(part, unit.name), unit.name, set(keys))
 
     @torch.no_grad()
     def encode(self, unit: _Unit) -> bytes:
@@ -133,7 +158,7 @@ class _Encoder(_Units):
             indices=tokens.pop(TARGET),
             columns=tokens,
         )
-        return token_parquet(self.meta, rows)
+        return token_parquet(self.meta_of(unit), rows)
 
     def _tokens(self, unit: _Unit, records: Sequence[Record]) -> Iterator[dict[str, NDArray[np.int64]]]:
         """Every column's tokens, batch by batch."""
@@ -160,11 +185,10 @@ def _build(
     parts: list[Part] = []
     with work.reporter.bar("encode", len(units), "shards") as bar:
         for done, unit in enumerate(units, start=1):
-            key = encoder.key(unit)
-            part = work.store.part("tokens", key)
+            part = encoder.part(unit, work.store)
             if part is None:
                 work.lease.check()
-                part = work.store.put_part("tokens", key, {unit.name: encoder.encode(unit)})
+                part = encoder.make_part(unit, work.store)
             parts.append(part)
             bar.update(done)
     histograms = _histograms(work, parts, encoder.meta)
@@ -181,8 +205,8 @@ def _headway(
     _workspace: Workspace,
 ) -> Headway:
     units = _Units(config, corpus, tokenizer, others)
-    keys = [units.key(unit) for unit in units.units()]
-    return Headway(sum(store.part("tokens", key) is not None for key in keys), len(keys), "token files")
+    wanted = units.units()
+    return Headway(sum(units.part(unit, store) is not None for unit in wanted), len(wanted), "token files")
 
 
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:

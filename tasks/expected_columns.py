@@ -17,6 +17,7 @@ from vqgan_core.config import (
     PlaneCondition,
     TokenizerConfig,
 )
+from vqgan_core.config.tokenizer import TOP
 from vqgan_core.config.tokens import TARGET, ColumnSpec
 from vqgan_core.tokenizer.cost import tokenizer_cost
 
@@ -38,7 +39,8 @@ def check_columns(config: PipelineConfig) -> None:
     Raises:
         ConfigError: names the column and those that there will be.
     """
-    written = [TARGET, *sorted(config.encode.conditions)]
+    of_the_image = [TARGET] if config.tokenizer.top is None else [TARGET, TOP]
+    written = [*of_the_image, *sorted(config.encode.conditions)]
     for field, names in (("target", [config.prior.target]), ("condition_columns", config.prior.condition_columns)):
         for name in names:
             if name not in written:

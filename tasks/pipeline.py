@@ -15,6 +15,7 @@ from datasets.store import Artifact, Store, StoreError
 from datasets.store.lineage import find_artifact
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
+from tasks.generations import find_parent
 from tasks.models import prior_config
 from tasks.stage import Request, Stage
 from tasks.subjects import Subjects
@@ -140,7 +141,8 @@ class Pipeline:
     @cached_property
     def shard_request(self) -> Request:
         """The shard stage's request."""
-        return shard.request(self.config.shard, self.listing)
+        parent = find_parent(self.config.shard, self.listing, self.store)
+        return shard.request(self.config.shard, self.listing, parent)
 
 
 STEPS: Mapping[str, Step] = {

@@ -1,34 +1,46 @@
 """Stage shard: source → corpus (WebDataset shards, an index, a quarantine, the classes).
 
 The unit that survives a kill is one unit of the plan: its shards and tables are a part of the store, named by what they
-were made from, so a later run, or a grown corpus, finds them there.
+were made from, so a later run finds them there. A grown corpus refers to its parent's parts and adds units of what is
+new; what is gone stays in its shard and leaves the index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from datasets.config import ShardConfig
 from datasets.ingest.build import UnitResult, build_unit
 from datasets.ingest.decode_pool import DecodePool
-from datasets.ingest.finish import finish
+from datasets.ingest.finish import Parentage, finish
+from datasets.ingest.growth import compare
+from datasets.ingest.parent import Parent
 from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
 from datasets.store import InputRef, Part, Store, Workspace
+from tasks.generations import SOURCE
 from tasks.progress import Quiet, Reporter
 from tasks.stage import Headway, Product, Request, Stage, Work
 
 STAGE = Stage("shard", "1", "corpus")
 
 
-def request(config: ShardConfig, listing: Listing | None = None, reporter: Reporter | None = None) -> Request:
+def request(
+    config: ShardConfig,
+    listing: Listing | None = None,
+    parent: InputRef | None = None,
+    reporter: Reporter | None = None,
+) -> Request:
     """Ask for a corpus of what the source holds now. The source is known by its listing, not by where it is.
 
     Args:
         config: source and recipe.
         listing: of the source, if it is at hand; None: it is made.
+        parent: the corpus that it grows from, see `tasks.generations`; None: it is made anew.
         reporter: told of the listing's progress.
 
     Raises:
@@ -38,68 +50,100 @@ def request(config: ShardConfig, listing: Listing | None = None, reporter: Repor
     if listing is None:
         with (reporter or Quiet()).bar("list source", None, "images") as bar:
             listing = source.list(lambda done, _total: bar.update(done))
-    recipe = {name: value for name, value in config.recipe().items() if name != "source"}
-    origin = InputRef(kind="source", fingerprint=listing.digest, digest=listing.digest)
+    recipe = {name: value for name, value in config.recipe().items() if name not in ("source", "parent")}
+    origin = InputRef(kind=SOURCE, fingerprint=listing.digest, digest=listing.digest)
+    inputs = (origin,) if parent is None else (origin, parent)
     label = f"shard · {config.source.kind} · {len(listing)} images"
-    build, headway = partial(_build, config, source, listing), partial(_headway, config, listing)
-    return Request(STAGE, recipe, (origin,), build, label, headway)
+    if parent is not None:
+        label += f", grown from {parent.fingerprint[:8]}"
+    build = partial(_build, config, source, listing, parent)
+    return Request(STAGE, recipe, inputs, build, label, partial(_headway, config, listing, parent))
 
 
-def _build(config: ShardConfig, source: Source, listing: Listing, work: Work) -> Product:
-    parts: list[Part] = []
-    results: list[UnitResult] = []
+class _Ingest:
+    """What there is to do: the units of the parent that stay, and the new ones."""
+
+    def __init__(self, config: ShardConfig, listing: Listing, parent: InputRef | None, store: Store) -> None:
+        self._config, self._listing, self._store = config, listing, store
+        self.parent = None if parent is None else Parent(store.get(parent))
+        self.growth = None if self.parent is None else compare(listing, self.parent.units())
+        self.num_known = 0 if self.growth is None else self.growth.num_known
+
+    def new_units(self) -> Iterator[Unit]:
+        """Units that the parent does not have, one at a time."""
+        if self.parent is None or self.growth is None:
+            return plan_units(self._listing, self._config)
+        return plan_units(self.growth.entries(), self._config, self.parent.next_index)
+
+    def finish(self, parts: Mapping[int, Part]) -> Product:
+        """The corpus of all units, given the new units' parts."""
+        old = {} if self.parent is None else self.parent.parts
+        everything = [*old.values(), *parts.values()]
+        locations = {_name(entry.path): entry.path for part in everything for entry in part.files}
+        results: Iterator[UnitResult] = (self._result(index, part) for index, part in parts.items())
+        if self.parent is not None and self.growth is not None:
+            results = itertools.chain(self.parent.results(self.growth), results)
+        finished = finish(self._listing, results, self._config, locations, self._parentage())
+        counts = finished.summary | ({} if self.growth is None else {"new": len(self.growth.new)})
+        source = self._config.source.model_dump(mode="json")
+        summary = {"headline": _headline(counts), "source": source, **counts}
+        return Product(files=finished.files, parts=everything, summary=summary)
+
+    def _result(self, index: int, part: Part) -> UnitResult:
+        """A unit's records and quarantine from its part, whether this run made it or another."""
+        return UnitResult.from_files(Unit(index, part.key, ()), partial(self._store.read_part, part))
+
+    def _parentage(self) -> Parentage | None:
+        if self.parent is None or self.growth is None:
+            return None
+        return Parentage(
+            class_names=self.parent.class_names,
+            generations=self.parent.generations,
+            first_unit=self.parent.next_index,
+            tombstones=self.growth.tombstones,
+        )
+
+
+def _build(config: ShardConfig, source: Source, listing: Listing, parent: InputRef | None, work: Work) -> Product:
+    ingest = _Ingest(config, listing, parent, work.store)
+    parts: dict[int, Part] = {}
+    done = ingest.num_known
     with work.reporter.bar("shard", len(listing), "images") as bar, _Decoders(config) as decoders:
-        done = 0
-        for unit in plan_units(listing, config):
+        bar.update(done)
+        for unit in ingest.new_units():
             part = work.store.part("corpus", unit.key)
             if part is None:
                 work.lease.check()
                 tick = partial(_advance, bar.update, done)
                 result = build_unit(unit, source, config, decoders.pool(), tick)
                 part = work.store.put_part("corpus", unit.key, result.to_files(), _counts(result))
-            parts.append(part)
-            results.append(_tables_of(work.store, part, unit))
+            parts[unit.index] = part
             done += len(unit.entries)
             bar.update(done)
-    locations = {_name(entry.path): entry.path for part in parts for entry in part.files}
-    finished = finish(listing, results, config, locations)
-    summary = {
-        "headline": _headline(finished.summary),
-        "source": config.source.model_dump(mode="json"),
-        **finished.summary,
-    }
-    return Product(files=finished.files, parts=parts, summary=summary)
+    return ingest.finish(parts)
 
 
-def _headway(config: ShardConfig, listing: Listing, store: Store, _workspace: Workspace) -> Headway:
-    there = (unit for unit in plan_units(listing, config) if store.part("corpus", unit.key) is not None)
-    return Headway(sum(len(unit.entries) for unit in there), len(listing), "images")
+def _headway(
+    config: ShardConfig, listing: Listing, parent: InputRef | None, store: Store, _workspace: Workspace
+) -> Headway:
+    ingest = _Ingest(config, listing, parent, store)
+    there = (unit for unit in ingest.new_units() if store.part("corpus", unit.key) is not None)
+    return Headway(ingest.num_known + sum(len(unit.entries) for unit in there), len(listing), "images")
 
 
-class _Decoders:
+class _Decoders(ExitStack):
     """Child processes that are started when the first unit needs them, and not at all where every unit is there."""
 
     def __init__(self, config: ShardConfig) -> None:
+        super().__init__()
         self._config = config
         self._pool: DecodePool | None = None
-
-    def __enter__(self) -> _Decoders:
-        return self
 
     def pool(self) -> DecodePool:
         """The running pool."""
         if self._pool is None:
-            self._pool = DecodePool(self._config.execution).__enter__()
+            self._pool = self.enter_context(DecodePool(self._config.execution))
         return self._pool
-
-    def __exit__(self, *exc: Any) -> None:
-        if self._pool is not None:
-            self._pool.__exit__(*exc)
-
-
-def _tables_of(store: Store, part: Part, unit: Unit) -> UnitResult:
-    """A unit's records and quarantine from its part, whether this run made it or another."""
-    return UnitResult.from_files(unit, partial(store.read_part, part))
 
 
 def _advance(update: Callable[[int], None], before: int, done: int) -> None:
@@ -118,4 +162,7 @@ def _headline(summary: dict[str, Any]) -> str:
     splits = summary["splits"]
     text = f"{splits['train']:,} train + {splits['val']:,} validation images, {summary['num_classes']} classes"
     left_out = summary["quarantined"] + summary["duplicates"]
-    return text + (f", {left_out:,} left out" if left_out else "")
+    text += f", {left_out:,} left out" if left_out else ""
+    if "generation" in summary:
+        text += f"; generation {summary['generation']}: {summary['new']:,} new, {summary['tombstones']:,} gone"
+    return text

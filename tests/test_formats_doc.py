@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datasets.ingest.rows import TOMBSTONE_SCHEMA
 from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 from tests import tiny
 from tests.tiny import Published, Recorder, Stopped
@@ -107,13 +108,14 @@ FRESH: dict[str, Callable[[Path], Any]] = {
 COLUMNS = {
     "index.parquet": "corpus/*/index.parquet",
     "quarantine.parquet": "corpus/*/quarantine.parquet",
+    "entries-NNNNNN.parquet": "parts/corpus/*/entries-*.parquet",
     "a token file": "parts/tokens/*/train-000000-center.parquet",
 }
 
 
 def test_every_table_is_compared() -> None:
     assert set(tables("names")) == {*FRESH, "a checkpoint"}
-    assert set(tables("columns")) == set(COLUMNS)
+    assert set(tables("columns")) == {*COLUMNS, "tombstones.parquet"}
     assert set(tables("files")) == {"corpus", "tokenizer", "tokens", "prior", "samples", "evaluation"}
 
 
@@ -139,6 +141,13 @@ def test_columns_and_their_types(published: Published, subject: str) -> None:
     assert named(rows) == schema.names
     types = {"fixed_size_list<element: uint16>[16]": "fixed_size_list<uint16>[height·width]"}
     assert [row[1] for row in rows] == [types.get(str(field.type), str(field.type)) for field in schema]
+
+
+def test_columns_of_tombstones() -> None:
+    """Only a grown corpus has them."""
+    assert [row[:2] for row in tables("columns")["tombstones.parquet"]] == [
+        [f"`{field.name}`", str(field.type)] for field in TOMBSTONE_SCHEMA
+    ]
 
 
 def test_a_units_index_is_the_corpus_index_with_names_for_numbers(published: Published) -> None:

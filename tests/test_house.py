@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import pkgutil
 import re
@@ -10,17 +11,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
 from tasks.config import PRESETS, PipelineConfig, find_preset
-from vqgan_core.config import Config, ConfigError, ExecutionConfig, canonical_json
+from vqgan_core.config import Config, ConfigError, ExecutionConfig, PatchGanConfig, canonical_json
 from vqgan_core.config.base import LATER
+from vqgan_core.losses import PatchDiscriminator
+from vqgan_core.tokenizer.cost import num_parameters, tokenizer_cost
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("flows", "tasks", "datasets", "vqgan_core")
+VGG16 = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)  # widths of its 3×3 convolutions
 PRESET_NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
@@ -138,9 +144,33 @@ def test_there_are_presets() -> None:
 def test_a_preset_says_what_to_expect(name: str) -> None:
     text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
     opening = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-    assert f"run {name}" in opening
-    for pattern in ("command: ", "hardware: ", r"\d (minutes|hours)", "expect: "):
+    assert re.search(rf"tessera (run|train-tokenizer) {name}\b|make demo", opening)
+    for pattern in ("command: ", "hardware: ", r"\d (minutes|hours)|time:     not run here", "expect: "):
         assert re.search(pattern, opening), f"{name}.yaml opens without its {pattern}"
+
+
+#: In millions, with LPIPS' VGG (14.7) and the discriminator where their count has them: those of the published models.
+PUBLISHED_PARAMETERS: dict[str, tuple[str, dict[str, Any], bool, float]] = {
+    "taming f16, 1,024": ("vqgan-f16-k1024", {}, True, 89.6),
+    "taming f16, 16,384": ("vqgan-f16-k16384", {}, True, 93.6),
+    "taming Gumbel f8": (
+        "vqgan-f8-k16384", {"tokenizer.codebook_size": 8192, "tokenizer.quantizer.kind": "gumbel"}, False, 69.0,
+    ),
+    "LlamaGen VQ-16": ("vq16-large", {}, False, 71.9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", PUBLISHED_PARAMETERS)
+def test_presets_have_as_many_parameters_as_what_they_follow(model: str) -> None:
+    name, overrides, with_losses, expected = PUBLISHED_PARAMETERS[model]
+    config = PipelineConfig.preset(name, overrides).tokenizer
+    millions = tokenizer_cost(config.model()).num_parameters / 1e6
+    if with_losses:
+        assert isinstance(config.loss.adversarial, PatchGanConfig)
+        with torch.device("meta"):
+            millions += num_parameters(PatchDiscriminator(config.loss.adversarial, 3)) / 1e6
+        millions += sum(9 * wide * deep + deep for wide, deep in itertools.pairwise(VGG16)) / 1e6
+    assert millions == pytest.approx(expected, abs=0.06)
 
 
 @pytest.mark.parametrize("name", PRESET_NAMES)

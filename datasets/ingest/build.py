@@ -22,13 +22,14 @@ from datasets.ingest.canonical import CanonicalImage, Recipe
 from datasets.ingest.decode_pool import Call, DecodePool
 from datasets.ingest.plan import Unit
 from datasets.ingest.rows import (
+    ENTRY_SCHEMA,
     QUARANTINE_SCHEMA,
     PlaneRow,
     QuarantineRow,
     RecordRow,
+    TableNames,
     from_parquet,
-    record_table,
-    table_of,
+    record_schema,
     to_parquet,
 )
 from datasets.ingest.tar import Member, write_tar
@@ -49,31 +50,32 @@ _IN_FLIGHT_A_PROCESS = 16  # bounds memory: so many raw images wait for each dec
 class UnitResult:
     """What a unit became. `files` holds its shards; a unit without a usable image has none."""
 
-    index: int
-    key: str
+    unit: Unit
     files: dict[str, bytes]
     records: tuple[RecordRow, ...]
     quarantined: tuple[QuarantineRow, ...]
 
     def to_files(self) -> dict[str, bytes]:
         """Shards and tables, to be stored as one part."""
-        records, quarantined = _table_names(self.index)
+        names = TableNames(self.unit.index)
         return {
             **self.files,
-            records: to_parquet(record_table(self.records, planes=any(row.planes for row in self.records))),
-            quarantined: to_parquet(table_of(self.quarantined, QUARANTINE_SCHEMA)),
+            names.records: to_parquet(
+                (row.to_row() for row in self.records), record_schema(planes=any(row.planes for row in self.records))
+            ),
+            names.quarantine: to_parquet((row.to_row() for row in self.quarantined), QUARANTINE_SCHEMA),
+            names.entries: to_parquet((entry.to_table_row() for entry in self.unit.entries), ENTRY_SCHEMA),
         }
 
     @classmethod
     def from_files(cls, unit: Unit, read: Callable[[str], bytes]) -> UnitResult:
         """The result of a stored unit, without its shards' bytes: finishing a corpus needs only the tables."""
-        records, quarantined = _table_names(unit.index)
+        names = TableNames(unit.index)
         return cls(
-            unit.index,
-            unit.key,
+            unit,
             {},
-            tuple(from_parquet(read(records), RecordRow)),
-            tuple(from_parquet(read(quarantined), QuarantineRow)),
+            tuple(from_parquet(read(names.records), RecordRow)),
+            tuple(from_parquet(read(names.quarantine), QuarantineRow)),
         )
 
 
@@ -125,7 +127,7 @@ def build_unit(
         if progress is not None:
             progress(done)
     files, records = _pack(unit.index, [kept[key] for key in sorted(kept)], config)
-    return UnitResult(unit.index, unit.key, files, tuple(records), tuple(sorted(quarantined, key=lambda r: r.path)))
+    return UnitResult(unit, files, tuple(records), tuple(sorted(quarantined, key=lambda r: r.path)))
 
 
 def split_of(key: str, validation_fraction: float) -> str:
@@ -219,7 +221,3 @@ def _row(item: _Kept, split: str, shard: str, member: Member, planes: list[Membe
             PlaneRow(name, plane.offset, len(data), hashlib.sha256(data).hexdigest()) for (name, data), plane in kept
         ),
     )
-
-
-def _table_names(index: int) -> tuple[str, str]:
-    return f"records-{index:06d}.parquet", f"quarantine-{index:06d}.parquet"

@@ -4,13 +4,17 @@ Units are built on their own, so equal files in two units are only seen here: th
 later one's row becomes a `duplicate`. Its bytes stay in its shard, which belongs to the unit; the index does not name
 them, and readers go by the index. A plain WebDataset reader of the tars would see such a record twice: `summary` says
 how many there are (`duplicates_in_shards`).
+
+Rows of all units are sorted on disk and written from there, so that memory does not grow with the corpus.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -22,16 +26,17 @@ from datasets.ingest.plan import FORMAT_VERSION
 from datasets.ingest.rows import (
     INDEX_SCHEMA,
     QUARANTINE_SCHEMA,
+    TOMBSTONE_SCHEMA,
     QuarantineRow,
     RecordRow,
-    record_table,
-    table_of,
+    record_schema,
     to_parquet,
 )
+from datasets.sorting import SortedRows
 from datasets.sources.listing import BY_RULE, Listing
 from vqgan_core.config import canonical_json
 
-__all__ = ["Finished", "finish"]
+__all__ = ["Finished", "Parentage", "finish"]
 
 CORPUS_SCHEMA = INDEX_SCHEMA.set(INDEX_SCHEMA.get_field_index("label"), pa.field("label", pa.int64()))
 """A unit's index with the class number for its name; -1 where a corpus has no classes."""
@@ -45,112 +50,177 @@ class Finished:
     summary: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Parentage:
+    """What a grown corpus takes over from its parent."""
+
+    class_names: Sequence[str]
+    """They keep their numbers, whether or not an image of them is left; new classes come behind them."""
+    generations: Sequence[Mapping[str, int]]
+    """Of the parent: first_unit and num_classes of each."""
+    first_unit: int
+    """Number of the first unit that the parent does not have."""
+    tombstones: SortedRows
+
+
 def finish(
-    listing: Listing, results: Iterable[UnitResult], config: ShardConfig, locations: Mapping[str, str] | None = None
+    listing: Listing,
+    results: Iterable[UnitResult],
+    config: ShardConfig,
+    locations: Mapping[str, str] | None = None,
+    parentage: Parentage | None = None,
 ) -> Finished:
     """Join units into a corpus.
 
     Args:
         listing: what the source has.
-        results: all units of that listing, in any order.
+        results: all units of that listing, in any order; of a parent's units what survives of them.
         config: the shard stage's config.
         locations: path of a shard relative to the artifact, by the shard's name; None: the name itself.
+        parentage: of a corpus that has grown from another.
 
     Raises:
         IngestError: too much of the source cannot be used, or no image is left for training.
     """
-    ordered = sorted(results, key=lambda result: result.index)
-    records, duplicates = _distinct(ordered)
-    faults = [row for result in ordered for row in result.quarantined]
-    skipped = [QuarantineRow(item.path, None, item.reason, item.detail) for item in listing.skipped]
-    quarantine = sorted([*faults, *duplicates, *skipped], key=lambda row: (row.path, row.reason, row.detail))
-    listed = len(listing) + len(listing.skipped)
-    assert listed == len(records) + len(quarantine), f"{listed} listed, {len(records)} kept, {len(quarantine)} left out"
-    _refuse_bad(records, quarantine, config)
+    account = _Account(listing, results)
+    account.refuse_bad(config)
+    classes = list(parentage.class_names) if parentage is not None else []
     # A class whose every image is unusable is none: nobody could learn or sample it.
-    used = {row.label for row in records}
-    classes = [name for name in listing.class_names if name in used]
-    numbers = {name: number for number, name in enumerate(classes)}
-    moved = [replace(row, shard=(locations or {}).get(row.shard, row.shard)) for row in records]
-    summary = _summary(records, quarantine, classes, config) | {
-        "duplicates_in_shards": len(duplicates),
-        "classes_without_images": [name for name in listing.class_names if name not in used],
-    }
-    files = {
-        "index.parquet": to_parquet(_index(moved, numbers, planes=bool(config.pairs)), _about(config)),
-        "quarantine.parquet": to_parquet(table_of(quarantine, QUARANTINE_SCHEMA)),
-        "classes.json": canonical_json({"classes": classes}),
-    }
-    return Finished(files, summary)
-
-
-def _distinct(results: Sequence[UnitResult]) -> tuple[list[RecordRow], list[QuarantineRow]]:
-    """Records by key, the first unit's first; the others as rows of the quarantine."""
-    first: dict[str, RecordRow] = {}
-    duplicates = []
-    for row in (row for result in results for row in result.records):
-        kept = first.setdefault(row.key, row)
-        if kept is not row:
-            duplicates.append(
-                duplicate_row(row.source_path, row.source_sha256, row.label, kept.source_path, kept.label)
-            )
-    return [first[key] for key in sorted(first)], duplicates
-
-
-def _refuse_bad(records: Sequence[RecordRow], quarantine: Sequence[QuarantineRow], config: ShardConfig) -> None:
-    counts = Counter(row.reason for row in quarantine)
-    bad = sum(count for reason, count in counts.items() if reason not in BY_RULE and reason != "duplicate")
-    total = bad + counts["duplicate"] + len(records)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    example = next((row for row in quarantine if row.reason not in BY_RULE and row.reason != "duplicate"), None)
-    instance = f"; for example {example.path}: {example.detail}" if example is not None else ""
-    if not records:
-        raise IngestError(f"no image of the source can be used ({reasons}{instance})")
-    if bad > config.max_bad_fraction * total:
-        raise IngestError(
-            f"{bad} of {total} images cannot be used, more than max_bad_fraction {config.max_bad_fraction:g} allows "
-            f"({reasons}{instance})"
-        )
-    if not any(row.split == "train" for row in records):
-        raise IngestError(
-            f"all {len(records)} usable images fell into validation: add images, or lower validation_fraction "
-            f"{config.validation_fraction:g}"
-        )
-
-
-def _index(records: Sequence[RecordRow], numbers: Mapping[str, int], *, planes: bool) -> pa.Table:
-    table = record_table(records, planes=planes)
-    labels = [-1 if row.label is None else numbers[row.label] for row in records]
-    return table.set_column(
-        table.schema.get_field_index("label"), CORPUS_SCHEMA.field("label"), pa.array(labels, pa.int64())
-    )
-
-
-def _about(config: ShardConfig) -> dict[str, str]:
-    """What a reader must know of the images and what is kept beside them, in the index' own metadata."""
+    classes += [name for name in listing.class_names if name in account.labels and name not in classes]
     about: dict[str, Any] = {name: getattr(config, name) for name in ("size_px", "channels", "crop", "format")}
     if config.pairs:
         about["planes"] = {name: pair.holds.model_dump(mode="json") for name, pair in sorted(config.pairs.items())}
-    return {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
-
-
-def _summary(
-    records: Sequence[RecordRow], quarantine: Sequence[QuarantineRow], classes: Sequence[str], config: ShardConfig
-) -> dict[str, Any]:
-    reasons = Counter(row.reason for row in quarantine)
-    duplicates = reasons.pop("duplicate", 0)
-    of_class = Counter(row.label for row in records)
-    return {
-        "listed": len(records) + len(quarantine),
-        "kept": len(records),
-        "quarantined": sum(reasons.values()),
-        "duplicates": duplicates,
-        "reasons": dict(sorted(reasons.items())),
-        "splits": {split: sum(row.split == split for row in records) for split in SPLITS},
-        "classes": {name: of_class[name] for name in classes},
-        "num_classes": len(classes),
-        "num_shards": len({row.shard for row in records}),
-        "image_bytes": sum(row.bytes for row in records),
-        "size_px": config.size_px,
-        "channels": config.channels,
+    files = {
+        "quarantine.parquet": to_parquet(account.quarantine_rows(), QUARANTINE_SCHEMA),
+        "classes.json": canonical_json({"classes": classes}),
     }
+    summary = account.summary(classes) | {"size_px": config.size_px, "channels": config.channels}
+    summary["classes_without_images"] = [name for name in listing.class_names if name not in account.labels]
+    if parentage is not None:
+        generation = {"first_unit": parentage.first_unit, "num_classes": len(classes)}
+        about["generations"] = [*parentage.generations, generation]
+        files["tombstones.parquet"] = to_parquet(parentage.tombstones, TOMBSTONE_SCHEMA)
+        summary |= {"generation": len(about["generations"]), "tombstones": len(parentage.tombstones)}
+    metadata = {"tessera.corpus": canonical_json(about | {"format_version": FORMAT_VERSION}).decode()}
+    schema = record_schema(CORPUS_SCHEMA, planes=bool(config.pairs))
+    files["index.parquet"] = to_parquet(account.index_rows(classes, locations or {}), schema, metadata)
+    return Finished(files, summary)
+
+
+class _Account:
+    """Every file of a listing: a record, or a row of the quarantine."""
+
+    def __init__(self, listing: Listing, results: Iterable[UnitResult]) -> None:
+        """Take all rows; those of one key are seen together, the first unit's first."""
+        self._records, self._quarantine = SortedRows(num_keys=2), SortedRows(num_keys=3)
+        self._reasons: Counter[str] = Counter()
+        for result in results:
+            for record in result.records:
+                self._records.add((record.key, result.unit.index, *record.to_row()))
+            for row in result.quarantined:
+                self._leave_out(row)
+        for item in listing.skipped:
+            self._leave_out(QuarantineRow(item.path, None, item.reason, item.detail))
+        self._tally = _Tally()
+        self._duplicates_in_shards = 0
+        for kept, *others in self._by_key():
+            self._tally.add(kept)
+            for other in others:
+                self._duplicates_in_shards += 1
+                self._leave_out(
+                    duplicate_row(other.source_path, other.source_sha256, other.label, kept.source_path, kept.label)
+                )
+        listed, left_out = len(listing) + listing.num_skipped, len(self._quarantine)
+        assert listed == self._tally.kept + left_out, f"{listed} listed, {self._tally.kept} kept, {left_out} left out"
+
+    @property
+    def labels(self) -> Counter[str | None]:
+        """Records of each label."""
+        return self._tally.labels
+
+    def refuse_bad(self, config: ShardConfig) -> None:
+        """Refuse a source of which too much is unusable.
+
+        Raises:
+            IngestError: it is, or no image is left for training.
+        """
+        kept = self._tally.kept
+        bad = sum(count for reason, count in self._reasons.items() if _is_fault(reason))
+        total = bad + self._reasons["duplicate"] + kept
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common())
+        example = next((row for row in self._quarantine if _is_fault(row[1])), None) if bad else None
+        instance = f"; for example {example[0]}: {example[2]}" if example is not None else ""
+        if not kept:
+            raise IngestError(f"no image of the source can be used ({reasons}{instance})")
+        if bad > config.max_bad_fraction * total:
+            raise IngestError(
+                f"{bad} of {total} images cannot be used, more than max_bad_fraction {config.max_bad_fraction:g} "
+                f"allows ({reasons}{instance})"
+            )
+        if not self._tally.splits["train"]:
+            raise IngestError(
+                f"all {kept} usable images fell into validation: add images, or lower validation_fraction "
+                f"{config.validation_fraction:g}"
+            )
+
+    def quarantine_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Rows of quarantine.parquet."""
+        return ((path, sha256, reason, detail) for path, reason, detail, sha256 in self._quarantine)
+
+    def index_rows(self, classes: Sequence[str], locations: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+        """Rows of index.parquet: by key, with class numbers, and paths that lead to the shards."""
+        numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
+        label, shard = (CORPUS_SCHEMA.get_field_index(name) for name in ("label", "shard"))
+        for kept, *_ in self._by_key():
+            row = list(kept.to_row())
+            row[label] = -1 if kept.label is None else numbers[kept.label]
+            row[shard] = locations.get(kept.shard, kept.shard)
+            yield tuple(row)
+
+    def summary(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Counts."""
+        reasons = dict(sorted((self._reasons - Counter(duplicate=self._reasons["duplicate"])).items()))
+        return {
+            "listed": self._tally.kept + len(self._quarantine),
+            "kept": self._tally.kept,
+            "quarantined": sum(reasons.values()),
+            "duplicates": self._reasons["duplicate"],
+            "duplicates_in_shards": self._duplicates_in_shards,
+            "reasons": reasons,
+            "splits": {split: self._tally.splits[split] for split in SPLITS},
+            "classes": {name: self.labels[name] for name in classes},
+            "num_classes": len(classes),
+            "num_shards": len(self._tally.shards),
+            "image_bytes": self._tally.image_bytes,
+        }
+
+    def _leave_out(self, row: QuarantineRow) -> None:
+        self._quarantine.add((row.path, row.reason, row.detail, row.sha256))
+        self._reasons[row.reason] += 1
+
+    def _by_key(self) -> Iterator[Iterator[RecordRow]]:
+        for _, rows in itertools.groupby(self._records, key=itemgetter(0)):
+            yield (RecordRow.from_row(row[2:]) for row in rows)
+
+
+@dataclass
+class _Tally:
+    """Counts over records."""
+
+    kept: int = 0
+    image_bytes: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str | None] = field(default_factory=Counter)
+    shards: set[str] = field(default_factory=set)
+
+    def add(self, record: RecordRow) -> None:
+        """Count a record."""
+        self.kept += 1
+        self.image_bytes += record.bytes
+        self.splits[record.split] += 1
+        self.labels[record.label] += 1
+        self.shards.add(record.shard)
+
+
+def _is_fault(reason: str) -> bool:
+    return reason not in BY_RULE and reason != "duplicate"

@@ -8,20 +8,25 @@ so a unit that is there is never built again. A later generation of a grown sour
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from datasets.config import ShardConfig
+from datasets.sorting import SortedRows
 from datasets.sources.listing import SourceEntry
 from vqgan_core.config import sha256_json
 
 __all__ = ["FORMAT_VERSION", "Unit", "plan_units", "unit_recipe"]
 
 FORMAT_VERSION = 1
-"""Raised when the same entries and recipe would give other bytes."""
+"""Of shards and index. Raised when the same entries and recipe would give other bytes."""
 
-_NOT_IN_A_UNIT = ("source", "images_per_shard", "max_bad_fraction")
+UNIT_VERSION = 2
+"""Raised when a unit gets other files: 2 added the entries that it was made from."""
+
+_NOT_IN_A_UNIT = ("source", "parent", "images_per_shard", "max_bad_fraction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +38,35 @@ class Unit:
     entries: tuple[SourceEntry, ...]
 
 
-def plan_units(entries: Iterable[SourceEntry], config: ShardConfig, first_index: int = 0) -> list[Unit]:
-    """Cut entries into units of `images_per_shard`.
+def plan_units(entries: Iterable[SourceEntry], config: ShardConfig, first_index: int = 0) -> Iterator[Unit]:
+    """Cut entries into units of `images_per_shard`; one unit's entries are in memory at a time.
 
     Args:
         entries: a listing, or of a grown source what its parent corpus does not have.
         config: the shard stage's config.
         first_index: number of the first unit: how many the parent corpus has.
     """
-    ordered = sorted(entries, key=lambda entry: (hashlib.sha256(entry.path.encode()).digest(), entry.path))
-    recipe, size = unit_recipe(config), config.images_per_shard
-    starts = range(0, len(ordered), size)
-    return [_unit(first_index + i, tuple(ordered[start : start + size]), recipe) for i, start in enumerate(starts)]
+    by_hash = SortedRows(num_keys=2, rows=((_order(entry), *entry.to_row()) for entry in entries))
+    ordered = (SourceEntry.from_row(row[1:]) for row in by_hash)
+    recipe = unit_recipe(config.recipe())
+    for index in itertools.count(first_index):
+        members = tuple(itertools.islice(ordered, config.images_per_shard))
+        if not members:
+            return
+        yield _unit(index, members, recipe)
 
 
-def unit_recipe(config: ShardConfig) -> dict[str, Any]:
-    """What of the config changes a unit's bytes."""
-    return {name: value for name, value in config.recipe().items() if name not in _NOT_IN_A_UNIT}
+def _order(entry: SourceEntry) -> str:
+    return hashlib.sha256(entry.path.encode()).hexdigest()
+
+
+def unit_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a shard stage's recipe changes a unit's bytes."""
+    return {name: value for name, value in recipe.items() if name not in _NOT_IN_A_UNIT}
 
 
 def _unit(index: int, entries: tuple[SourceEntry, ...], recipe: dict[str, Any]) -> Unit:
-    members = [entry.identity() for entry in entries]
+    members = [entry.identity for entry in entries]
     # The index is in the names of a unit's files, so it is part of what they are made from.
-    key = sha256_json({"format_version": FORMAT_VERSION, "index": index, "recipe": recipe, "members": members})
+    key = sha256_json({"format_version": UNIT_VERSION, "index": index, "recipe": recipe, "members": members})
     return Unit(index, key, entries)

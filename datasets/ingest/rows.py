@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datasets.sorting import Row
+
 __all__ = [
+    "ENTRY_SCHEMA",
     "INDEX_SCHEMA",
     "PLANES_FIELD",
     "QUARANTINE_SCHEMA",
+    "TOMBSTONE_SCHEMA",
     "PlaneRow",
     "QuarantineRow",
     "RecordRow",
+    "TableNames",
     "from_parquet",
+    "read_schema",
     "read_table",
-    "record_table",
-    "table_of",
+    "record_schema",
     "to_parquet",
+    "unit_of",
 ]
 
 
@@ -55,6 +62,17 @@ class RecordRow:
     planes: tuple[PlaneRow, ...] = ()
     """By name; a table has this column where any record has any."""
 
+    def to_row(self) -> Row:
+        """The fields in the order of the schema, planes last."""
+        *plain, planes = (getattr(self, name) for name in self.__slots__)
+        return (*plain, tuple(astuple(plane) for plane in planes))
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> RecordRow:
+        """The record of a row."""
+        *plain, planes = row
+        return replace(cls(*plain), planes=tuple(PlaneRow(*plane) for plane in planes))
+
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRow:
@@ -64,6 +82,10 @@ class QuarantineRow:
     sha256: str | None
     reason: str
     detail: str
+
+    def to_row(self) -> Row:
+        """The fields in the order of the schema."""
+        return tuple(getattr(self, name) for name in self.__slots__)
 
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -85,6 +107,7 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Of a unit. A corpus' own index has the class number in `label`: units do not know which other classes there are."""
+
 PLANES_FIELD = pa.field(
     "planes",
     pa.list_(
@@ -92,28 +115,50 @@ PLANES_FIELD = pa.field(
     ),
 )
 """The column that an index has besides where a corpus keeps anything beside its images."""
+ENTRY_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("label", pa.string()),
+        ("partners", pa.string()),
+    ]
+)
+"""What a unit was made from: the identities of its entries, second files as JSON."""
+TOMBSTONE_SCHEMA = pa.schema(
+    [("path", pa.string()), ("unit", pa.int64()), ("reason", pa.string()), ("checksum", pa.string())]
+)
 
 _Row = TypeVar("_Row", RecordRow, QuarantineRow)
+_ROW_GROUP = 1 << 16
 
 
-def table_of(rows: Iterable[RecordRow] | Iterable[QuarantineRow], schema: pa.Schema) -> pa.Table:
-    """Rows as a table, in the given order."""
-    dumped = [asdict(row) for row in rows]
-    return pa.table([pa.array([row[f.name] for row in dumped], type=f.type) for f in schema], schema=schema)
+def record_schema(schema: pa.Schema = INDEX_SCHEMA, *, planes: bool) -> pa.Schema:
+    """The schema of an index, with the column of planes if told."""
+    return schema.append(PLANES_FIELD) if planes else schema
 
 
-def record_table(rows: Sequence[RecordRow], *, planes: bool) -> pa.Table:
-    """Records as a unit's index, with the column of planes if told."""
-    return table_of(rows, INDEX_SCHEMA.append(PLANES_FIELD) if planes else INDEX_SCHEMA)
+def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The one Parquet spelling of a table: zstd, page checksums, row groups of 65,536.
 
-
-def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The one Parquet spelling of a table: zstd, page checksums."""
+    Args:
+        rows: come one by one; of each the first as many columns as the schema has.
+        schema: of the columns.
+        metadata: of the file.
+    """
     if metadata is not None:
-        table = table.replace_schema_metadata(dict(metadata))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 16, write_page_checksum=True)
+        schema = schema.with_metadata(dict(metadata))
+    sink, remaining = pa.BufferOutputStream(), iter(rows)
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(_table_of(list(itertools.islice(remaining, _ROW_GROUP)), schema))
+        while chunk := list(itertools.islice(remaining, _ROW_GROUP)):
+            writer.write_table(_table_of(chunk, schema))
     return bytes(sink.getvalue())
+
+
+def _table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*(row[: len(schema)] for row in rows), strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def read_table(data: bytes) -> pa.Table:
@@ -123,6 +168,11 @@ def read_table(data: bytes) -> pa.Table:
         pa.ArrowException, OSError: the file is damaged.
     """
     return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def read_schema(data: bytes) -> pa.Schema:
+    """The schema of a table, with its metadata; no row is read."""
+    return pq.read_schema(pa.BufferReader(data))
 
 
 def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
@@ -135,3 +185,20 @@ def from_parquet(data: bytes, kind: type[_Row]) -> list[_Row]:
 
 def _value(name: str, value: Any) -> Any:
     return tuple(PlaneRow(**plane) for plane in value) if name == "planes" else value
+
+
+def unit_of(shard: str) -> int:
+    """The number of the unit that a shard belongs to, from its name."""
+    return int(shard.rpartition("-")[2].removesuffix(".tar"))
+
+
+class TableNames:
+    """Names of a unit's tables."""
+
+    def __init__(self, index: int) -> None:
+        self.records = f"records-{index:06d}.parquet"
+        """Where each image is."""
+        self.quarantine = f"quarantine-{index:06d}.parquet"
+        """What was left out, and why."""
+        self.entries = f"entries-{index:06d}.parquet"
+        """What the unit was made from."""

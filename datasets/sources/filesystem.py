@@ -8,6 +8,7 @@ a fork fails after it, so sources are opened where they are used.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import contextmanager
 from io import BufferedReader
@@ -50,7 +51,8 @@ class Remote:
             raise SourceError(f"cannot open {url}: {_one_line(error)}") from None
         self.path: str = path.rstrip("/") or path
         protocol = self.fs.protocol
-        self.hashes_content = bool(_HASHED & ({protocol} if isinstance(protocol, str) else set(protocol)))
+        self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        self.hashes_content = bool(_HASHED & self._protocols)
 
     @contextmanager
     def explained(self, doing: str) -> Iterator[None]:
@@ -68,22 +70,63 @@ class Remote:
         except (OSError, BotoCoreError) as error:
             raise SourceError(f"cannot {doing} {self.url}: {_one_line(error)}") from None
 
-    def find(self) -> dict[str, dict[str, Any]]:
-        """Everything below the URL: path relative to it -> what the file system knows of it.
+    def walk(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Everything below the URL, page by page: path relative to it, and what the file system knows of it.
 
         Raises:
             SourceError: the URL is a file, or cannot be listed.
         """
-        with self.explained("list"):
-            found: dict[str, dict[str, Any]] = self.fs.find(self.path, detail=True)
-        if set(found) == {self.path}:
-            raise SourceError(f"{self.url} is a file, a folder is expected (tar shards are a webdataset source)")
         prefix = self.path.rstrip("/") + "/"
-        return {
-            path.removeprefix(prefix): info
-            for path, info in found.items()
-            if not path.endswith("/")  # markers of folders that S3 consoles leave
-        }
+        found = False
+        with self.explained("list"):
+            for info in self._infos():
+                if not info["name"].endswith("/"):  # markers of folders that S3 consoles leave
+                    found = True
+                    yield info["name"].removeprefix(prefix), info
+            if not found and self.fs.isfile(self.path):
+                raise SourceError(f"{self.url} is a file, a folder is expected (tar shards are a webdataset source)")
+
+    def _infos(self) -> Iterator[dict[str, Any]]:
+        if self._protocols & {"s3", "s3a"}:
+            return self._s3_pages()
+        if self._protocols & {"file", "local"}:
+            return self._local_files(self.path)
+        folders = self.fs.walk(self.path, detail=True)
+        return (info for _, _, files in folders for info in files.values())
+
+    def _s3_pages(self) -> Iterator[dict[str, Any]]:
+        """A page of 1,000 keys at a time; s3fs itself would answer with the whole listing in one dictionary."""
+        bucket, key, _ = self.fs.split_path(self.path)
+        asked = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+        while True:
+            page = self.fs.call_s3("list_objects_v2", **asked)
+            for item in page.get("Contents", ()):
+                yield {
+                    "name": f"{bucket}/{item['Key']}",
+                    "size": item["Size"],
+                    "ETag": item.get("ETag"),
+                    "type": "file",
+                }
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _local_files(self, folder: str) -> Iterator[dict[str, Any]]:
+        """One folder's names at a time are never all in memory either."""
+        if self.fs.isfile(folder):
+            return
+        folders = [folder]
+        while folders:
+            with os.scandir(folders.pop()) as items:
+                for item in items:
+                    try:
+                        info = self.fs.info(item)
+                    except FileNotFoundError:  # it is gone since
+                        continue
+                    if info["type"] == "directory":
+                        folders.append(item.path)
+                    else:
+                        yield info
 
     def checksum(self, path: str, info: dict[str, Any]) -> str:
         """What identifies a file's content: its hash where that is cheap, else what the server says of it."""

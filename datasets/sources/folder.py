@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from datasets.config import FolderSource
+from datasets.prefetch import mapped_ahead
+from datasets.sorting import SortedRows
 from datasets.sources.filesystem import Remote
 from datasets.sources.labels import read_labels
 from datasets.sources.listing import Listing, Progress, Skipped, SourceEntry, is_image
@@ -14,6 +18,7 @@ from datasets.sources.listing import Listing, Progress, Skipped, SourceEntry, is
 __all__ = ["Folder"]
 
 _NUM_HASHERS = 4
+_AHEAD = 64
 
 
 class Folder:
@@ -33,38 +38,17 @@ class Folder:
         """The folder itself."""
         return self._remote
 
-    def list(
-        self, progress: Progress | None = None, leave_out: Callable[[Iterable[str]], Iterable[str]] | None = None
-    ) -> Listing:
+    def list(self, progress: Progress | None = None, is_other: Callable[[str], bool] | None = None) -> Listing:
         """All files below the folder, plus what a table of labels names and the folder lacks.
 
         Args:
             progress: told how many files are looked at.
-            leave_out: of the paths that there are, those that are no files of this source.
+            is_other: whether a path is no file of this source.
 
         Raises:
             SourceError: it cannot be listed, or has no image.
         """
-        found = self._remote.find()
-        for path in list(leave_out(found)) if leave_out is not None else ():
-            del found[path]
-        labels = None if self._config.labels is None else read_labels(self._config)
-        if labels is not None:
-            self._leave_out_the_table(found)
-        entries: list[SourceEntry] = []
-        skipped = [
-            Skipped(path, "missing_file", "the table names it") for path in sorted(set(labels or ()) - set(found))
-        ]
-        with ThreadPoolExecutor(_NUM_HASHERS) as pool:
-            results = pool.map(lambda item: self._candidate(item[0], item[1], labels), sorted(found.items()))
-            for done, result in enumerate(results, start=1):
-                if isinstance(result, SourceEntry):
-                    entries.append(result)
-                else:
-                    skipped.append(result)
-                if progress is not None:
-                    progress(done, len(found))
-        return Listing(entries, skipped).require_images(self._config.url)
+        return Listing(self._items(progress, is_other or _none), origin=self._config.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -74,15 +58,34 @@ class Folder:
         """
         return self._remote.read(entry, entry.path)
 
-    def _leave_out_the_table(self, found: dict[str, dict[str, Any]]) -> None:
-        table = Remote(str(self._config.labels), self._config.endpoint_url).path
-        found.pop(table.removeprefix(self._remote.path.rstrip("/") + "/"), None)
+    def _items(self, progress: Progress | None, is_other: Callable[[str], bool]) -> Iterator[SourceEntry | Skipped]:
+        files = ((path, info) for path, info in self._remote.walk() if not is_other(path))
+        found = files if self._config.labels is None else self._in_table(files)
+        items = mapped_ahead(lambda item: self._candidate(*item), found, num_threads=_NUM_HASHERS, ahead=_AHEAD)
+        for done, item in enumerate(items, start=1):
+            yield item
+            if progress is not None:
+                progress(done, None)
 
-    def _candidate(
-        self, path: str, info: dict[str, Any], labels: dict[str, str | None] | None
-    ) -> SourceEntry | Skipped:
+    def _in_table(self, found: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Files with what the table says of them; what only the table knows has the type `missing`."""
+        table = Remote(str(self._config.labels), self._config.endpoint_url).path
+        own_name = table.removeprefix(self._remote.path.rstrip("/") + "/")
+        files = SortedRows(rows=((path, 1, *_facts(info)) for path, info in found if path != own_name))
+        labels = ((path, 0, label) for path, label in read_labels(self._config))
+        both = heapq.merge(labels, files, key=itemgetter(0, 1))
+        for path, rows in itertools.groupby(both, key=itemgetter(0)):
+            info: dict[str, Any] = {"type": "missing"}
+            for _, is_file, *facts in rows:
+                info |= dict(zip(_FACTS, facts, strict=True)) if is_file else {"label": facts[0]}
+            yield path, info
+
+    def _candidate(self, path: str, info: dict[str, Any]) -> SourceEntry | Skipped:
         """A file as an entry, or why it is none."""
-        reason, detail = _reason_to_skip(path, info, labels)
+        if info.get("type") == "missing":
+            return Skipped(path, "missing_file", "the table names it")
+        has_table = self._config.labels is not None
+        reason, detail = _reason_to_skip(path, info, has_table=has_table)
         if not reason:
             try:
                 checksum = self._remote.checksum(path, info)
@@ -90,20 +93,33 @@ class Folder:
                 reason, detail = "unreadable", error.strerror or type(error).__name__
         if reason:
             return Skipped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason, detail)
-        label = labels[path] if labels is not None else _first_folder(path)
+        label = info["label"] if has_table else _first_folder(path)
         return SourceEntry(path, int(info["size"]), checksum, label)
 
 
-def _reason_to_skip(path: str, info: dict[str, Any], labels: dict[str, str | None] | None) -> tuple[str, str]:
+_FACTS = ("size", "type", "ETag", "etag", "mtime", "LastModified", "created")
+
+
+def _none(_path: str) -> bool:
+    return False
+
+
+def _facts(info: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a file system's knowledge is used, as JSON scalars."""
+    values = (info.get(name) for name in _FACTS)
+    return tuple(value if value is None or isinstance(value, (str, int, float)) else str(value) for value in values)
+
+
+def _reason_to_skip(path: str, info: dict[str, Any], *, has_table: bool) -> tuple[str, str]:
     if not path.isprintable():  # names that are not UTF-8, too: no manifest could hold them
         return "unreadable", "the name is not printable text"
     if not is_image(path):
         return "wrong_extension", ""
     if info.get("type", "file") != "file":
         return "unreadable", f"it is of type {info['type']}, not a file"
-    if labels is not None and path not in labels:
+    if has_table and "label" not in info:
         return "not_in_table", ""
-    if labels is not None and labels[path] is None:
+    if has_table and info["label"] is None:
         return "no_label", "its label in the table is empty"
     return "", ""
 

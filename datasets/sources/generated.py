@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -48,14 +48,7 @@ class GeneratedSource:
         Raises:
             SourceError: there is none.
         """
-        entries = []
-        for index in range(len(self._images)):
-            data = self._png(index)
-            path = f"{index:08d}.png"
-            entries.append(SourceEntry(path, len(data), content_checksum(data), self._images.label(index)))
-            if progress is not None:
-                progress(index + 1, len(self._images))
-        return Listing(entries, class_names=self._images.class_names).require_images(self._origin)
+        return Listing(self._entries(progress), self._images.class_names, origin=self._origin)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The PNG of a listed image.
@@ -69,6 +62,14 @@ class GeneratedSource:
                 f"{entry.path} of {self._origin} changed since it was listed: run again to list it anew"
             )
         return data
+
+    def _entries(self, progress: Progress | None) -> Iterator[SourceEntry]:
+        for index in range(len(self._images)):
+            data = self._png(index)
+            path = f"{index:08d}.png"
+            yield SourceEntry(path, len(data), content_checksum(data), self._images.label(index))
+            if progress is not None:
+                progress(index + 1, len(self._images))
 
     def _png(self, index: int) -> bytes:
         buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.csv
@@ -11,34 +12,45 @@ import pyarrow.parquet as pq
 
 from datasets.config import FolderSource
 from datasets.errors import SourceError
+from datasets.sorting import SortedRows
 from datasets.sources.filesystem import Remote
 
 __all__ = ["read_labels"]
 
+_ROWS_AT_ONCE = 10_000
 _SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
-def read_labels(config: FolderSource) -> dict[str, str | None]:
-    """Labels by path; an empty or null label is None. Labels are text: `007` stays `007`.
+def read_labels(config: FolderSource) -> Iterator[tuple[str, str | None]]:
+    """Path and label of each row of the table, by path; an empty or null label is None. Labels are text: `007` stays.
 
     Raises:
         SourceError: the table cannot be read, lacks a column, or gives a path two labels.
     """
     url = config.labels
     assert url is not None, "called only where a table is configured"
+    before: tuple[str, str | None] | None = None
+    for name, label in SortedRows(rows=_rows(url, config)):
+        if before is not None and before[0] == name:
+            if before[1] != label:
+                raise SourceError(f"{url} gives {name} two labels: {before[1]!r} and {label!r}")
+            continue
+        before = (name, label)
+        yield before
+
+
+def _rows(url: str, config: FolderSource) -> Iterator[tuple[str, str | None]]:
     table = _read_table(url, config)
     for column in (config.path_column, config.label_column):
         if column not in table.column_names:
             raise SourceError(f"{url} has no column {column!r}; its columns are {', '.join(table.column_names)}")
-    labels: dict[str, str | None] = {}
-    rows = zip(table[config.path_column].to_pylist(), table[config.label_column].to_pylist(), strict=True)
-    for number, (path, value) in enumerate(rows, start=1):
-        if path is None:
-            raise SourceError(f"{url}: row {number} has no path")
-        name, label = posixpath.normpath(str(path)).lstrip("/"), None if value in (None, "") else str(value)
-        if labels.setdefault(name, label) != label:
-            raise SourceError(f"{url} gives {name} two labels: {labels[name]!r} and {label!r}")
-    return labels
+    number = 0
+    for batch in table.select([config.path_column, config.label_column]).to_batches(max_chunksize=_ROWS_AT_ONCE):
+        for path, value in zip(batch[0].to_pylist(), batch[1].to_pylist(), strict=True):
+            number += 1
+            if path is None:
+                raise SourceError(f"{url}: row {number} has no path")
+            yield posixpath.normpath(str(path)).lstrip("/"), None if value in (None, "") else str(value)
 
 
 def _read_table(url: str, config: FolderSource) -> pa.Table:

@@ -7,13 +7,15 @@ that a source names is silent: what is no candidate for a record is in `skipped`
 from __future__ import annotations
 
 import hashlib
+import heapq
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 from datasets.errors import SourceError
+from datasets.sorting import Row, SortedRows
 from vqgan_core.config import canonical_json
 
 __all__ = [
@@ -65,10 +67,28 @@ class SourceEntry:
     partners: tuple[Partner, ...] = ()
     """Its second files, by name."""
 
+    @property
     def identity(self) -> list[Any]:
-        """What its record depends on, ready for JSON."""
-        partners = [[astuple(partner) for partner in self.partners]] if self.partners else []
+        """What makes it this image and no other, ready for JSON: where it was read from does not."""
+        partners = [[list(astuple(partner)) for partner in self.partners]] if self.partners else []
         return [self.path, self.bytes, self.checksum, self.label, *partners]
+
+    def to_row(self) -> Row:
+        """All of it, flat, the path first."""
+        return (*self.to_table_row(), *(self.location or (None, None)))
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> SourceEntry:
+        """The entry of a row, or of a row of a unit's table."""
+        path, num_bytes, checksum, label, partners, *location = row
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        file, offset = location or (None, 0)
+        return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
+
+    def to_table_row(self) -> Row:
+        """Its identity, flat."""
+        partners = canonical_json([astuple(partner) for partner in self.partners]).decode() if self.partners else None
+        return (self.path, self.bytes, self.checksum, self.label, partners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,64 +106,81 @@ BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table", "no_image"})
 
 
 class Listing:
-    """The sorted entries of a source, the skipped rest, and the order of its classes."""
+    """The entries of a source in the order of their paths, the skipped rest, and the order of its classes.
+
+    Of a large source only a bounded part is in memory: entries are sorted on disk and read from there, every time.
+    """
 
     def __init__(
-        self,
-        entries: Iterable[SourceEntry],
-        skipped: Iterable[Skipped] = (),
-        class_names: Iterable[str] | None = None,
+        self, items: Iterable[SourceEntry | Skipped], class_names: Iterable[str] | None = None, *, origin: str
     ) -> None:
-        """Sort and check the entries.
+        """Take a source's items one by one.
 
         Args:
-            entries: images in any order, paths unique.
-            skipped: the rest, in any order.
+            items: images and the rest, in any order. Of images with one path the first is kept.
             class_names: the classes in the source's own order; None: the labels that occur, numbers in numeric order.
-        """
-        self._entries = sorted(entries, key=lambda entry: entry.path)
-        self.skipped = tuple(sorted(skipped, key=lambda item: (item.path, item.reason)))
-        self._withhold_unlabelled()
-        self.class_names = tuple(_ordered({e.label for e in self if e.label is not None}, class_names))
-
-    def __iter__(self) -> Iterator[SourceEntry]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @cached_property
-    def digest(self) -> str:
-        """Hex sha256 of all that a corpus depends on: the entries, what was skipped, the classes."""
-        digest = hashlib.sha256()
-        for entry in self:
-            digest.update(canonical_json(entry.identity()) + b"\n")
-        digest.update(canonical_json([[item.path, item.reason, item.detail] for item in self.skipped]) + b"\n")
-        digest.update(canonical_json(self.class_names))
-        return digest.hexdigest()
-
-    def require_images(self, origin: str) -> Listing:
-        """Return self, or say in one line that and why there is nothing to use.
+            origin: what to call the source in messages.
 
         Raises:
-            SourceError: no entry.
+            SourceError: there is no image.
         """
-        if self._entries:
-            return self
+        self._images, self._rest = SortedRows(), SortedRows(num_keys=2)
+        labelled = 0
+        for item in items:
+            if isinstance(item, Skipped):
+                self._rest.add((item.path, item.reason, item.detail))
+            else:
+                labelled += item.label is not None
+                self._images.add(item.to_row())
+        # Where some images have a label, those without are skipped: no class may be made up for them.
+        self._withholds_unlabelled = 0 < labelled < len(self._images)
+        labels: set[str] = set()
+        self._count, digest = 0, hashlib.sha256()
+        for entry in self:
+            self._count += 1
+            labels |= set() if entry.label is None else {entry.label}
+            digest.update(canonical_json(entry.identity) + b"\n")
+        if not self._count:
+            raise SourceError(self._without_images(origin))
+        self.num_skipped = len(self._images) - self._count + len(self._rest)
+        """How many items are no candidates for a record."""
+        self.class_names: tuple[str, ...] = tuple(_ordered(labels, class_names))
+        for number, skipped in enumerate(self.skipped):
+            digest.update((b"," if number else b"[") + canonical_json([skipped.path, skipped.reason, skipped.detail]))
+        digest.update((b"]" if self.num_skipped else b"[]") + b"\n" + canonical_json(self.class_names))
+        self.digest: str = digest.hexdigest()
+        """Hex sha256 of all that a corpus depends on: the entries, what was skipped, the classes."""
+
+    def __iter__(self) -> Iterator[SourceEntry]:
+        return (item for item in self._judged() if isinstance(item, SourceEntry))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def skipped(self) -> Iterator[Skipped]:
+        """What is no candidate for a record, by path and reason."""
+        judged = (item for item in self._judged() if isinstance(item, Skipped))
+        rest = (Skipped(*row) for row in self._rest)
+        return heapq.merge(rest, judged, key=lambda item: (item.path, item.reason))
+
+    def _judged(self) -> Iterator[SourceEntry | Skipped]:
+        """All images, by path; some of them are none for the sake of the others."""
+        before = None
+        for entry in map(SourceEntry.from_row, self._images):
+            if entry.path == before:
+                yield Skipped(entry.path, "duplicate_name", "another member of the shard has this name")
+            elif entry.label is None and self._withholds_unlabelled:
+                yield Skipped(entry.path, "no_label", "other images of this source have one")
+            else:
+                yield entry
+            before = entry.path
+
+    def _without_images(self, origin: str) -> str:
         reasons = Counter(item.reason for item in self.skipped)
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "it is empty or missing"
-        example = f", for example {self.skipped[0].path}" if self.skipped else ""
-        raise SourceError(
-            f"{origin} has no image that can be used ({why}{example}); images end in .png, .jpg, .webp, …"
-        )
-
-    def _withhold_unlabelled(self) -> None:
-        """Where some images have a label, those without are skipped: no class may be made up for them."""
-        without = [entry for entry in self._entries if entry.label is None]
-        if without and len(without) < len(self._entries):
-            self._entries = [entry for entry in self._entries if entry.label is not None]
-            added = (Skipped(entry.path, "no_label", "other images of this source have one") for entry in without)
-            self.skipped = tuple(sorted((*self.skipped, *added), key=lambda item: (item.path, item.reason)))
+        example = next((f", for example {item.path}" for item in self.skipped), "")
+        return f"{origin} has no image that can be used ({why}{example}); images end in .png, .jpg, .webp, …"
 
 
 class Source(Protocol):

@@ -1,18 +1,19 @@
 """A folder whose images have second files: label maps, depth maps, … in a parallel folder, or beside them by suffix.
 
 An image without its partner is skipped as `no_partner`, a second file without its image as `no_image`. Second files
-that lie inside the source's own folder are no images of it.
+that lie inside the source's own folder are no images of it. The names of all second files are held in memory, some 300
+bytes each; images are listed as of any folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from datasets.pair_config import FilesPair
+from datasets.prefetch import mapped_ahead
 from datasets.sources.filesystem import Remote
 from datasets.sources.folder import Folder
 from datasets.sources.listing import Listing, Partner, Progress, Skipped, SourceEntry, is_image
@@ -20,6 +21,7 @@ from datasets.sources.listing import Listing, Partner, Progress, Skipped, Source
 __all__ = ["PairedFolder"]
 
 _NUM_HASHERS = 4
+_AHEAD = 64
 
 
 class PairedFolder:
@@ -40,16 +42,9 @@ class PairedFolder:
         Raises:
             SourceError: a folder cannot be listed, or no image has its partners.
         """
-        found = {name: pair.remote.find() for name, pair in self._pairs.items()}
-        images = self._folder.list(progress, self._second_files)
-        with ThreadPoolExecutor(_NUM_HASHERS) as pool:
-            results = list(pool.map(lambda entry: self._with_partners(entry, found), images))
-        entries = [result for result in results if isinstance(result, SourceEntry)]
-        skipped = [*images.skipped, *(result for result in results if isinstance(result, Skipped))]
-        skipped += self._without_image(images, found)
-        used = {entry.label for entry in entries}
-        classes = [name for name in images.class_names if name in used]
-        return Listing(entries, skipped, classes).require_images(self._folder.remote.url)
+        found = {name: dict(pair.remote.walk()) for name, pair in self._pairs.items()}
+        images = self._folder.list(progress, self._second_files().__contains__)
+        return Listing(self._items(images, found), origin=self._folder.remote.url)
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -67,13 +62,18 @@ class PairedFolder:
         """
         return self._pairs[partner.name].remote.read(partner, partner.path)
 
-    def _second_files(self, paths: Iterable[str]) -> set[str]:
+    def _items(self, images: Listing, found: Mapping[str, Mapping[str, Any]]) -> Iterator[SourceEntry | Skipped]:
+        yield from images.skipped
+        yield from mapped_ahead(
+            lambda entry: self._with_partners(entry, found), images, num_threads=_NUM_HASHERS, ahead=_AHEAD
+        )
+        yield from self._without_image(images, found)
+
+    def _second_files(self) -> set[str]:
         """Those files of the source that are second files of others."""
-        there, claimed = set(paths), set[str]()
-        for pair in self._pairs.values():
-            if pair.inside is not None:
-                claimed |= {f"{pair.inside}{pair.partner_of(path)}" for path in there if is_image(path)}
-        return claimed & there
+        inside = [pair for pair in self._pairs.values() if pair.inside is not None]
+        there = {path for path, _ in self._folder.remote.walk()} if inside else set[str]()
+        return {f"{pair.inside}{pair.partner_of(path)}" for pair in inside for path in there if is_image(path)} & there
 
     def _with_partners(self, entry: SourceEntry, found: Mapping[str, Mapping[str, Any]]) -> SourceEntry | Skipped:
         partners = []

@@ -52,19 +52,7 @@ class WebDatasetShards:
         Raises:
             SourceError: a shard cannot be reached, or there is no image.
         """
-        entries: dict[str, SourceEntry] = {}
-        skipped: list[Skipped] = []
-        for done, url in enumerate(self._urls, start=1):
-            for item in self._scan(url):
-                if isinstance(item, Skipped):
-                    skipped.append(item)
-                elif item.path in entries:
-                    skipped.append(Skipped(item.path, "duplicate_name", "another member of the shard has this name"))
-                else:
-                    entries[item.path] = item
-            if progress is not None:
-                progress(done, len(self._urls))
-        return Listing(entries.values(), skipped).require_images(", ".join(self._config.urls))
+        return Listing(self._items(progress), origin=", ".join(self._config.urls))
 
     def read(self, entry: SourceEntry) -> bytes:
         """The bytes of a listed image.
@@ -75,6 +63,12 @@ class WebDatasetShards:
         assert entry.location is not None, f"{entry.path} was not listed by this kind of source"
         url, offset = entry.location
         return self._open(url).read(entry, offset=offset)
+
+    def _items(self, progress: Progress | None) -> Iterator[SourceEntry | Skipped]:
+        for done, url in enumerate(self._urls, start=1):
+            yield from self._scan(url)
+            if progress is not None:
+                progress(done, len(self._urls))
 
     def _scan(self, url: str) -> Iterator[SourceEntry | Skipped]:
         remote = self._open(url)

@@ -45,10 +45,11 @@ def prior(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def unpacked(archive: Path, folder: Path, every: int) -> Path:
-    """Every so manieth image of a tar."""
+def unpacked(archive: Path, folder: Path, every: int, classes: Sequence[str] = ()) -> Path:
+    """Every so manieth image of a tar, of some of its folders if told."""
     with tarfile.open(archive) as tar:
         members = [member for member in tar.getmembers() if member.isfile()]
+        members = [member for member in members if not classes or Path(member.name).parent.name in classes]
         tar.extractall(folder, members=members[::every], filter="data")
     return folder
 
@@ -74,8 +75,7 @@ def scores(config: PipelineConfig, overrides: Mapping[str, Any], names: Sequence
     views = [next(tokens.sequential("val", 10_000, view=view, **reads(model.config))) for view in tokens.views]
     batch = {name: torch.cat([view[name] for view in views]) for name in views[0]}
     order = torch.randperm(len(batch["tokens"]), generator=torch.Generator().manual_seed(0))
-    found = []
+    others = {**batch, **{name: batch[name][order] for name in names}}
     with torch.no_grad():
-        for rows in (batch, {**batch, **{name: batch[name][order] for name in names}}):
-            found.append(float(model.nll(rows["tokens"], rows["labels"], columns=rows).mean()))
-    return found[0], found[1]
+        right, wrong = (model.nll(rows["tokens"], rows["labels"], columns=rows).mean() for rows in (batch, others))
+    return float(right), float(wrong)

@@ -38,6 +38,7 @@ from vqgan_core.config.tokenizer import (
     PerturbationConfig,
     TokenizerConfig,
     TokenizerLossConfig,
+    TopLevelConfig,
     TrainTokenizerConfig,
 )
 from vqgan_core.config.tokens import TokenSpec
@@ -96,6 +97,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
+    "TopLevelConfig",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",

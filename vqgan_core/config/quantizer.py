@@ -69,6 +69,8 @@ class GumbelQuantizerConfig(_QuantizerConfig):
     kind: Literal["gumbel"] = "gumbel"
     kl_weight: float = Field(5e-4, ge=0)
     """Weight of the KL divergence from the uniform prior."""
+    kl_warmup_steps: Annotated[int, Field(ge=0), LATER] = 0
+    """Steps over which that weight rises from 0, by half a cosine."""
     straight_through: bool = True
     """Decode one entry in training, too, with the relaxed gradient; otherwise decode the relaxed mixture."""
     temperature_start: float = Field(0.9, gt=0)

@@ -11,11 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import LATER, Config, variant_of
-from vqgan_core.config.quantizer import QuantizerConfig, VectorQuantizerConfig
+from vqgan_core.config.quantizer import EmaQuantizerConfig, QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+
+BOTTOM, TOP = "indices", "indices_top"
+"""Columns of a token dataset: a tokenizer's indices and, of two levels, the coarser ones."""
 
 
 class AutoencoderConfig(Config):
@@ -126,8 +129,9 @@ AdversarialConfig = Annotated[
 class TokenizerLossConfig(Config):
     """What the autoencoder minimises: pixel + perceptual + codebook + λ · adversarial."""
 
-    pixel: Literal["l1", "l2", "bce", "cross_entropy"] = "l1"
-    """Pixel distance; of label maps, whose reconstruction is logits, binary (the original) or categorical entropy."""
+    pixel: Literal["l1", "l2", "bce", "cross_entropy", "logit_laplace"] = "l1"
+    """Pixel distance; of label maps, whose reconstruction is logits, binary (the original) or categorical entropy; of
+    distributions of pixels, DALL·E's likelihood."""
     pixel_weight: float = Field(1.0, ge=0)
     """Weight of the pixel term."""
     codebook_weight: float = Field(1.0, ge=0)
@@ -152,6 +156,24 @@ class TokenizerLossConfig(Config):
         return self
 
 
+class TopLevelConfig(Config):
+    """A second, coarser grid of indices above the first (VQ-VAE-2)."""
+
+    factor: Literal[2, 4, 8] = 2
+    """How many times coarser than the first grid it is, along each axis."""
+    codebook_size: int = Field(512, ge=2, le=2**24)
+    """K of this level."""
+    codebook_dim: int = Field(64, ge=1)
+    """Width of its entries."""
+    quantizer: QuantizerConfig = EmaQuantizerConfig()
+    """How its latents become indices."""
+
+    @model_validator(mode="after")
+    def _codebook_fits_the_quantizer(self) -> Self:
+        self.quantizer.check_codebook(self.codebook_size, self.codebook_dim)
+        return self
+
+
 class TokenizerConfig(Config):
     """Everything that is needed to build a tokenizer; stored beside its weights."""
 
@@ -163,11 +185,44 @@ class TokenizerConfig(Config):
     """Encoder and decoder."""
     quantizer: QuantizerConfig = VectorQuantizerConfig()
     """How latents become indices."""
+    pixels: Annotated[Literal["values", "logit_laplace"], LATER] = "values"
+    """What the decoder gives of a pixel: its value, or a logit-Laplace distribution (loss.pixel logit_laplace)."""
+
+    top: Annotated[TopLevelConfig | None, LATER] = None
+    """A second, coarser level; null: one grid of indices."""
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of images are multiples of it."""
+        return self.autoencoder.downsampling_factor * (1 if self.top is None else self.top.factor)
 
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Height and width of the indices of an image of this size."""
+        """Height and width of the indices of an image of this size; of two levels, of the finer."""
         factor = self.autoencoder.downsampling_factor
         return height_px // factor, width_px // factor * self.quantizer.indices_per_latent
+
+    def grids(self, height_px: int, width_px: int) -> dict[str, tuple[int, int]]:
+        """The same for each level, by the name of its column in token datasets."""
+        grids = {BOTTOM: self.grid(height_px, width_px)}
+        if self.top is not None:
+            factor = self.size_multiple
+            grids[TOP] = height_px // factor, width_px // factor * self.top.quantizer.indices_per_latent
+        return grids
+
+    @property
+    def codebook_sizes(self) -> dict[str, int]:
+        """K of each level, by the name of its column."""
+        return {BOTTOM: self.codebook_size} | ({} if self.top is None else {TOP: self.top.codebook_size})
+
+    @model_validator(mode="after")
+    def _features_of_a_top_divide_into_groups(self) -> Self:
+        latent_channels, num_groups = self.autoencoder.latent_channels, self.autoencoder.num_groups
+        if self.top is not None and latent_channels % num_groups:
+            raise ValueError(
+                f"latent_channels {latent_channels} is no multiple of num_groups {num_groups}, as a top level needs; "
+                "change one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _codebook_fits_the_quantizer(self) -> Self:
@@ -224,9 +279,19 @@ class TrainTokenizerConfig(TokenizerConfig):
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
+    def _distributions_have_a_likelihood(self) -> Self:
+        if (self.pixels == "logit_laplace") != (self.loss.pixel == "logit_laplace"):
+            raise ValueError(
+                f"pixels {self.pixels} and loss.pixel {self.loss.pixel} do not go together: set both to logit_laplace, "
+                "or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _single_indices_are_perturbed(self) -> Self:
-        if self.perturbation is not None and self.quantizer.kind == "residual":
-            raise ValueError("perturbation replaces an index by a nearby one, which quantizer residual has not")
+        if self.perturbation is not None and (self.quantizer.kind == "residual" or self.top is not None):
+            what = "quantizer residual" if self.top is None else "a tokenizer with a top level"
+            raise ValueError(f"perturbation replaces an index by a nearby one, which {what} has not")
         return self
 
     def model(self) -> TokenizerConfig:

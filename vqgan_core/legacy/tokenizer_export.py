@@ -37,8 +37,11 @@ def export_files(project: ExportProject, tokenizer: Tokenizer, discriminator: Ma
             spectral norm.
 
     Raises:
-        ValueError: the project has no such quantizer or norms.
+        ValueError: the project has no such quantizer or norms, or no second level, or no distributions of pixels.
     """
+    if tokenizer.top is not None or tokenizer.gives_distributions:
+        what = "a second level" if tokenizer.top is not None else "pixels logit_laplace"
+        raise ValueError(f"{project} has no tokenizer with {what}: it cannot be exported")
     if project == "diffusers":
         state = {key: value.contiguous() for key, value in export_state(tokenizer, DIFFUSERS).items()}
         return {

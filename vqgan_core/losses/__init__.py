@@ -3,6 +3,7 @@
 from vqgan_core.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from vqgan_core.losses.discriminator import ActNorm, PatchDiscriminator
 from vqgan_core.losses.lecam import LecamAnchors
+from vqgan_core.losses.logit_laplace import logit_laplace_nll
 from vqgan_core.losses.perceptual import Lpips, PerceptualWeightsError, build_perceptual
 from vqgan_core.losses.pixel import PixelKind, pixel_loss
 from vqgan_core.losses.tokenizer_loss import TokenizerLoss
@@ -19,5 +20,6 @@ __all__ = [
     "build_perceptual",
     "discriminator_loss",
     "generator_loss",
+    "logit_laplace_nll",
     "pixel_loss",
 ]

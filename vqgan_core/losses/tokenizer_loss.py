@@ -25,6 +25,7 @@ from vqgan_core.config import LpipsConfig, PatchGanConfig, TokenizerLossConfig
 from vqgan_core.losses import adversarial
 from vqgan_core.losses.discriminator import PatchDiscriminator
 from vqgan_core.losses.lecam import LecamAnchors
+from vqgan_core.losses.logit_laplace import logit_laplace_nll
 from vqgan_core.losses.perceptual import build_perceptual
 from vqgan_core.losses.pixel import pixel_loss
 from vqgan_core.tokenizer import TokenizerOutput
@@ -95,7 +96,7 @@ class TokenizerLoss(nn.Module):
             The loss, and detached scalars on the device. `adaptive_weight` (λ, clamped, before the config's weight)
             and `generator` are there only when they were computed.
         """
-        reconstruction, logs = self._reconstruction_loss(images, output.reconstruction)
+        reconstruction, logs = self._reconstruction_loss(images, output)
         loss = reconstruction + self.config.codebook_weight * output.loss
         logs["quantizer"] = output.loss
         gan = self.config.adversarial
@@ -141,10 +142,13 @@ class TokenizerLoss(nn.Module):
         if self.lecam is not None and "logits_real" in logs:
             self.lecam.follow(logs["logits_real"], logs["logits_fake"])
 
-    def _reconstruction_loss(self, images: Tensor, reconstruction: Tensor) -> tuple[Float[Tensor, ""], Logs]:
+    def _reconstruction_loss(self, images: Tensor, output: TokenizerOutput) -> tuple[Float[Tensor, ""], Logs]:
         with torch.autocast(images.device.type, enabled=False):
-            images, reconstruction = images.float(), reconstruction.float()
-            pixel = pixel_loss(self.config.pixel, reconstruction, images)
+            images, reconstruction = images.float(), output.reconstruction.float()
+            if output.statistics is not None:
+                pixel = logit_laplace_nll(images, output.statistics).mean()
+            else:
+                pixel = pixel_loss(self.config.pixel, reconstruction, images)
             loss, logs = self.config.pixel_weight * pixel, {"pixel": pixel}
             if self.perceptual is not None:
                 logs["perceptual"] = self.perceptual(images, reconstruction).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vqgan_core.config import TokenizerConfig
+from vqgan_core.config import TokenizerConfig, TopLevelConfig
 from vqgan_core.quantizers.base import Quantizer
 from vqgan_core.quantizers.ema import EmaQuantizer
 from vqgan_core.quantizers.fsq import FsqQuantizer
@@ -28,6 +28,6 @@ _KINDS: dict[str, Callable[[int, int, Any], Quantizer]] = {
 }
 
 
-def build_quantizer(config: TokenizerConfig) -> Quantizer:
-    """The quantizer that a tokenizer's config asks for, freshly initialised."""
+def build_quantizer(config: TokenizerConfig | TopLevelConfig) -> Quantizer:
+    """The quantizer that the config of a tokenizer or of its top level asks for, freshly initialised."""
     return _KINDS[config.quantizer.kind](config.codebook_size, config.codebook_dim, config.quantizer)

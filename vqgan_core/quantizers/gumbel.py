@@ -66,6 +66,8 @@ class GumbelQuantizer(Quantizer):
         self.config = config
         self.temperature = config.temperature_start
         """τ of the next forward: a function of the step, and no part of the state."""
+        self.kl_factor = 1.0
+        """How much of the KL term counts in the next forward: a function of the step, too."""
         self.noise_seed: int | None = None
         """Seed of the noise of the next forward's first record; None: the global generator."""
         self.project = nn.Conv2d(codebook_dim, codebook_size, 1)
@@ -87,7 +89,7 @@ class GumbelQuantizer(Quantizer):
             else:
                 indices = logits.argmax(dim=1)
                 quantized = self.decode(indices)
-            loss = self.config.kl_weight * uniform_divergence(logits)
+            loss = self.kl_factor * self.config.kl_weight * uniform_divergence(logits)
         return Quantized(quantized.to(latents.dtype), indices, loss)
 
     def encode(self, latents: Float[Tensor, "B D h w"]) -> Int[Tensor, "B h w"]:

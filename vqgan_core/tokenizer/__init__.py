@@ -14,11 +14,11 @@ Five lines in a notebook (`load` instead of the first two for a trained one):
     >>> tokenizer.decode(indices).shape
     torch.Size([2, 3, 64, 48])
 
-Read in this order: blocks, encoder, decoder, model; files says how a tokenizer lies on disk, label_maps how classes
-become channels.
+Read in this order: blocks, encoder, decoder, model, hierarchical; files says how a tokenizer lies on disk, label_maps
+how classes become channels, pixels what a decoder can say of one.
 """
 
 from vqgan_core.tokenizer.label_maps import check_labels, one_hot
-from vqgan_core.tokenizer.model import Tokenizer, TokenizerOutput
+from vqgan_core.tokenizer.model import Level, Tokenizer, TokenizerOutput
 
-__all__ = ["Tokenizer", "TokenizerOutput", "check_labels", "one_hot"]
+__all__ = ["Level", "Tokenizer", "TokenizerOutput", "check_labels", "one_hot"]

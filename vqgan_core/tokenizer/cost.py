@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vqgan_core.config import TokenizerConfig
+from vqgan_core.config import TokenizerConfig, TopLevelConfig
 from vqgan_core.tokenizer.model import Tokenizer
 
 __all__ = ["TokenizerCost", "forward_flops", "num_parameters", "tokenizer_cost"]
@@ -58,22 +58,29 @@ def tokenizer_cost(config: TokenizerConfig, size_px: int | None = None) -> Token
     """
     autoencoder = config.autoencoder
     size = autoencoder.resolution_px if size_px is None else size_px
-    if size % autoencoder.downsampling_factor:
-        raise ValueError(f"size_px {size} is no multiple of the factor f = {autoencoder.downsampling_factor}")
+    if size % config.size_multiple:
+        raise ValueError(f"size_px {size} is no multiple of the factor f = {config.size_multiple}")
     grid = size // autoencoder.downsampling_factor
     with torch.device("meta"):
         tokenizer = Tokenizer(config)
-    encoder = nn.Sequential(tokenizer.encoder, tokenizer.quant_conv)
-    decoder = nn.Sequential(tokenizer.post_quant_conv, tokenizer.decoder)
-    return TokenizerCost(
-        num_parameters=num_parameters(tokenizer),
-        encoder_flops=forward_flops(encoder, (1, autoencoder.image_channels, size, size)),
-        search_flops=_search_flops(config, grid),
-        decoder_flops=forward_flops(decoder, (1, config.codebook_dim, grid, grid)),
-    )
+    width = tokenizer.quant_conv.in_channels  # with a top level, features and what it says of them
+    encoder = forward_flops(tokenizer.encoder, (1, autoencoder.image_channels, size, size))
+    encoder += forward_flops(tokenizer.quant_conv, (1, width, grid, grid))
+    decoder = forward_flops(tokenizer.decoder, (1, autoencoder.latent_channels, grid, grid))
+    decoder += forward_flops(tokenizer.post_quant_conv, (1, tokenizer.post_quant_conv.in_channels, grid, grid))
+    search = _search_flops(config, grid)
+    if tokenizer.top is not None and config.top is not None:
+        above, top = grid // config.top.factor, tokenizer.top
+        context = forward_flops(top.decoder, (1, config.top.codebook_dim, above, above))
+        latents = forward_flops(
+            nn.Sequential(top.encoder, top.quant_conv), (1, autoencoder.latent_channels, grid, grid)
+        )
+        encoder, decoder = encoder + latents + context, decoder + context
+        search += _search_flops(config.top, above)
+    return TokenizerCost(num_parameters(tokenizer), encoder, search, decoder)
 
 
-def _search_flops(config: TokenizerConfig, grid: int) -> float:
+def _search_flops(config: TokenizerConfig | TopLevelConfig, grid: int) -> float:
     if config.quantizer.kind in ("fsq", "lfq"):
         return 0.0
     return 2.0 * grid**2 * config.quantizer.indices_per_latent * config.codebook_size * config.codebook_dim

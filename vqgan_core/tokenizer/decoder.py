@@ -20,11 +20,16 @@ __all__ = ["Decoder"]
 
 
 class Decoder(nn.Sequential):
-    """`B Z h w` to `B C H W` images, H = f · h; `conv_out` is the last layer that the adaptive weight looks at."""
+    """`B Z h w` to `B C H W` images, H = f · h; `conv_out` is the last layer that the adaptive weight looks at.
+
+    Args:
+        config: of the autoencoder.
+        values_per_channel: what it says of a channel of a pixel: a value, or as many as its distribution has.
+    """
 
     conv_out: nn.Conv2d
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, values_per_channel: int = 1) -> None:
         widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         last = len(widths) - 1
         width = widths[last]
@@ -43,5 +48,5 @@ class Decoder(nn.Sequential):
                 size_px *= 2
         layers["norm_out"] = group_norm(config.num_groups, width)
         layers["swish"] = nn.SiLU()
-        layers["conv_out"] = nn.Conv2d(width, config.image_channels, 3, padding=1)
+        layers["conv_out"] = nn.Conv2d(width, values_per_channel * config.image_channels, 3, padding=1)
         super().__init__(layers)

@@ -3,6 +3,8 @@
 Axes: B batch, C image channels, D codebook width, H×W image, h×w grid (h = H / f), K entries. Of a residual quantizer
 with depth R, grids of indices are R times wider.
 
+With a top level (`hierarchical`) there are two grids: the finer conditioned on the coarser.
+
 Source: arXiv 2012.09841 §3.1, eq. 2. Departures: a size that f does not divide is an error (the original crops in
 silence); `decode` takes indices (the original's is broken); latents reach the quantizer in fp32 under autocast too.
 """
@@ -18,12 +20,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import TokenizerConfig
-from vqgan_core.quantizers import Quantized, build_quantizer
+from vqgan_core.config.tokenizer import BOTTOM, TOP
+from vqgan_core.quantizers import Quantized, Quantizer, build_quantizer
 from vqgan_core.tokenizer.decoder import Decoder
 from vqgan_core.tokenizer.encoder import Encoder
 from vqgan_core.tokenizer.files import CONFIG_FILE, WEIGHTS_FILE, dump_files, load_into, read_config
+from vqgan_core.tokenizer.hierarchical import TopLevel
+from vqgan_core.tokenizer.pixels import central_image
 
-__all__ = ["Tokenizer", "TokenizerOutput"]
+__all__ = ["Level", "Tokenizer", "TokenizerOutput"]
 
 
 Perturb = Callable[[Quantized], Float[Tensor, "B D h w"]]
@@ -31,11 +36,25 @@ Perturb = Callable[[Quantized], Float[Tensor, "B D h w"]]
 
 
 @dataclass(frozen=True)
+class Level:
+    """What one of the codebooks was asked and answered."""
+
+    latents: Float[Tensor, "B D h w"]
+    """Before quantisation."""
+    indices: Int[Tensor, "B h w"]
+    """int64."""
+
+    def detached(self) -> Level:
+        """The same without the graph behind it."""
+        return Level(self.latents.detach(), self.indices)
+
+
+@dataclass(frozen=True)
 class TokenizerOutput:
     """Everything that one pass through the tokenizer computes."""
 
     reconstruction: Float[Tensor, "B C H W"]
-    """The decoded image, not clamped."""
+    """The decoded image, not clamped; of a distribution, its median."""
     latents: Float[Tensor, "B D h w"]
     """Before quantisation."""
     quantized: Float[Tensor, "B D h w"]
@@ -44,6 +63,16 @@ class TokenizerOutput:
     """int64."""
     loss: Float[Tensor, ""]
     """The quantizer's."""
+    statistics: Float[Tensor, "B 2C H W"] | None = None
+    """Where the decoder gives a distribution of each pixel: this."""
+    top: Level | None = None
+    """Of two levels, the coarser; latents, quantized and indices are the finer's."""
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """Each level by the name of its column in token datasets."""
+        bottom = {BOTTOM: Level(self.latents, self.indices)}
+        return bottom if self.top is None else {**bottom, TOP: self.top}
 
 
 class Tokenizer(nn.Module):
@@ -54,12 +83,21 @@ class Tokenizer(nn.Module):
         autoencoder = config.autoencoder
         self.config = config
         self.factor = autoencoder.downsampling_factor
+        self.size_multiple = config.size_multiple
         self.codebook_size = config.codebook_size
         self.encoder = Encoder(autoencoder)
-        self.quant_conv = nn.Conv2d(autoencoder.latent_channels, config.codebook_dim, 1)
+        told = 0 if config.top is None else autoencoder.latent_channels
+        self.quant_conv = nn.Conv2d(autoencoder.latent_channels + told, config.codebook_dim, 1)
         self.quantizer = build_quantizer(config)
-        self.post_quant_conv = nn.Conv2d(config.codebook_dim, autoencoder.latent_channels, 1)
-        self.decoder = Decoder(autoencoder)
+        self.post_quant_conv = nn.Conv2d(config.codebook_dim + told, autoencoder.latent_channels, 1)
+        self.gives_distributions = config.pixels == "logit_laplace"
+        self.decoder = Decoder(autoencoder, values_per_channel=2 if self.gives_distributions else 1)
+        self.top = None if config.top is None else TopLevel(config.top, autoencoder)
+
+    @property
+    def quantizers(self) -> dict[str, Quantizer]:
+        """Each level's, by the name of its column in token datasets."""
+        return {BOTTOM: self.quantizer} | ({} if self.top is None else {TOP: self.top.quantizer})
 
     @property
     def last_layer(self) -> Tensor:
@@ -76,46 +114,87 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
-        latents = self.latents(images)
+        self._check_images(images)
+        features = self.encoder(images)
+        top, context, chosen = None, None, None
+        if self.top is not None:
+            above = self.top.latents(features)
+            chosen = self.top.quantizer(above)
+            top, context = Level(above, chosen.indices), self.top.context(chosen.quantized)
+        latents = self._latents(features, context)
         result: Quantized = self.quantizer(latents)
         quantized = result.quantized if perturb is None else perturb(result)
-        return TokenizerOutput(self._decode(quantized), latents, quantized, result.indices, result.loss)
-
-    def latents(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """What the encoder makes of images, before quantisation.
-
-        Raises:
-            ValueError: wrong number of channels, or a size that is no multiple of f.
-        """
-        self._check_images(images)
-        hidden = self.encoder(images)
-        # bf16 here would round the quantizer's input, and one index in twelve with it.
-        with torch.autocast(images.device.type, enabled=False):
-            out: Tensor = self.quant_conv(hidden.to(self.quant_conv.weight.dtype))
-        return out
+        decoded = self._decode(quantized, context)
+        return TokenizerOutput(
+            reconstruction=self._image(decoded),
+            latents=latents,
+            quantized=quantized,
+            indices=result.indices,
+            loss=result.loss if chosen is None else result.loss + chosen.loss,
+            statistics=decoded if self.gives_distributions else None,
+            top=top,
+        )
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "B C H W"]) -> Int[Tensor, "B h w"]:
         """The indices of images; no dropout, no noise, no gradient: the same image always gives the same indices.
 
         Raises:
+            ValueError: wrong number of channels, a size that is no multiple of f, or a tokenizer of two levels.
+        """
+        if self.top is not None:
+            raise ValueError("this tokenizer has two grids of indices for an image: use encode_levels")
+        return self.encode_levels(images)[BOTTOM]
+
+    @torch.no_grad()
+    def encode_levels(self, images: Float[Tensor, "B C H W"]) -> dict[str, Int[Tensor, "B h w"]]:
+        """As `encode`, the grid of each level by the name of its column: `indices` and, of two, `indices_top`.
+
+        Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
-        was_training = self.encoder.training  # dropout would make the indices random
-        self.encoder.eval()
+        self._check_images(images)
+        parts = [part for part in (self.encoder, self.top) if part is not None]
+        were_training = [part.training for part in parts]
+        for part in parts:
+            part.eval()  # dropout would make the indices random
         try:
-            return self.quantizer.encode(self.latents(images))
+            features, context = self.encoder(images), None
+            above = {}
+            if self.top is not None:
+                above = {TOP: self.top.quantizer.encode(self.top.latents(features))}
+                context = self.top.context(self.top.quantizer.decode(above[TOP]))
+            return {BOTTOM: self.quantizer.encode(self._latents(features, context)), **above}
         finally:
-            self.encoder.train(was_training)
+            for part, was_training in zip(parts, were_training, strict=True):
+                part.train(was_training)
 
-    def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B C H W"]:
+    def decode(
+        self, indices: Int[Tensor, "B h w"], top: Int[Tensor, "B t u"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
         """The images of indices, not clamped.
+
+        Args:
+            indices: the grid; of two levels, the finer.
+            top: of two levels, the coarser.
 
         Raises:
             ValueError: not a `B h w` grid of integers, or an index outside the codebook, or a width that the depth of
-                a residual quantizer does not divide.
+                a residual quantizer does not divide; or not as many grids as levels, or grids that do not fit.
         """
-        return self._decode(self.quantizer.decode(self._checked(indices)))
+        grids = {BOTTOM: indices} | ({} if top is None else {TOP: top})
+        if set(grids) != set(self.quantizers):
+            raise ValueError(f"{len(grids)} grids of indices: this tokenizer has {len(self.quantizers)} levels")
+        found = {name: self._entries(name, grid) for name, grid in grids.items()}
+        if self.top is None:
+            return self._image(self._decode(found[BOTTOM], None))
+        context = self.top.context(found[TOP])
+        if context.shape[2:] != found[BOTTOM].shape[2:]:
+            raise ValueError(
+                f"grids {tuple(indices.shape[1:])} and {tuple(grids[TOP].shape[1:])}: the first is to be "
+                f"{self.size_multiple // self.factor} times the second along each axis"
+            )
+        return self._image(self._decode(found[BOTTOM], context))
 
     def to_files(self) -> dict[str, bytes]:
         """The tokenizer as files; the same weights always give the same bytes."""
@@ -150,15 +229,32 @@ class Tokenizer(nn.Module):
         paths = [Path(directory) / name for name in (CONFIG_FILE, WEIGHTS_FILE)]
         return cls.from_files({path.name: path.read_bytes() for path in paths if path.is_file()})
 
-    def _decode(self, quantized: Float[Tensor, "B D h w"]) -> Float[Tensor, "B C H W"]:
-        out: Tensor = self.decoder(self.post_quant_conv(quantized.to(self.post_quant_conv.weight.dtype)))
+    def _image(self, decoded: Tensor) -> Float[Tensor, "B C H W"]:
+        return central_image(decoded) if self.gives_distributions else decoded
+
+    def _latents(self, features: Tensor, context: Tensor | None) -> Float[Tensor, "B D h w"]:
+        # bf16 here would round the quantizer's input, and one index in twelve with it.
+        with torch.autocast(features.device.type, enabled=False):
+            out: Tensor = self.quant_conv(_beside(features, context).to(self.quant_conv.weight.dtype))
         return out
+
+    def _decode(self, quantized: Float[Tensor, "B D h w"], context: Tensor | None) -> Tensor:
+        out: Tensor = self.decoder(self.post_quant_conv(_beside(quantized.to(self._dtype), context)))
+        return out
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.post_quant_conv.weight.dtype
+
+    def _entries(self, name: str, indices: Tensor) -> Float[Tensor, "B D h w"]:
+        quantizer = self.quantizers[name]
+        return quantizer.decode(_checked(indices, quantizer.codebook_size))
 
     def _check_images(self, images: Tensor) -> None:
         channels = self.config.autoencoder.image_channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images of shape {tuple(images.shape)}: this tokenizer takes (batch, {channels}, H, W)")
-        f = self.factor
+        f = self.size_multiple
         if any(size == 0 or size % f for size in images.shape[2:]):
             height, width = images.shape[2:]
             near = " and ".join(
@@ -170,21 +266,24 @@ class Tokenizer(nn.Module):
                 f"resize or crop it, nearest are {near}"
             )
 
-    def _checked(self, indices: Tensor) -> Int[Tensor, "B h w"]:
-        if indices.ndim != 3 or indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-            raise ValueError(
-                f"indices of shape {tuple(indices.shape)}, {indices.dtype}: expected integers (batch, h, w)"
-            )
-        if indices.numel() == 0:
-            raise ValueError(f"indices of shape {tuple(indices.shape)}: the grid is empty")
-        indices = indices.long()  # of any integer type that token files use
-        low, high = (int(bound) for bound in torch.aminmax(indices))
-        if low < 0 or high >= self.codebook_size:
-            raise ValueError(
-                f"index {low if low < 0 else high} is outside the codebook: allowed are 0 to {self.codebook_size - 1}; "
-                "do these tokens belong to another tokenizer?"
-            )
-        return indices
+
+def _beside(grid: Float[Tensor, "B D h w"], context: Tensor | None) -> Float[Tensor, "B D2 h w"]:
+    return grid if context is None else torch.cat([grid, context.to(grid.dtype)], dim=1)
+
+
+def _checked(indices: Tensor, codebook_size: int) -> Int[Tensor, "B h w"]:
+    if indices.ndim != 3 or indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise ValueError(f"indices of shape {tuple(indices.shape)}, {indices.dtype}: expected integers (batch, h, w)")
+    if indices.numel() == 0:
+        raise ValueError(f"indices of shape {tuple(indices.shape)}: the grid is empty")
+    indices = indices.long()  # of any integer type that token files use
+    low, high = (int(bound) for bound in torch.aminmax(indices))
+    if low < 0 or high >= codebook_size:
+        raise ValueError(
+            f"index {low if low < 0 else high} is outside the codebook: allowed are 0 to {codebook_size - 1}; do these "
+            "tokens belong to another tokenizer?"
+        )
+    return indices
 
 
 def _nearest_multiples(size: int, f: int) -> list[int]:

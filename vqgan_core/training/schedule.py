@@ -44,6 +44,13 @@ def gumbel_temperature(config: GumbelQuantizerConfig, step: int) -> float:
     )
 
 
+def gumbel_kl_factor(config: GumbelQuantizerConfig, step: int) -> float:
+    """How much of a Gumbel quantizer's KL term counts at a step: half a cosine from 0 to 1 (arXiv 2102.12092 A.2)."""
+    if step >= config.kl_warmup_steps:
+        return 1.0
+    return 0.5 * (1.0 - math.cos(math.pi * step / config.kl_warmup_steps))
+
+
 def wsd(step: int, *, warmup_steps: int, num_steps: int, decay_fraction: float, final: float) -> float:
     """Factor of the peak: linear rise, then 1, then 1 - (1 - final) √progress down to `final` at the last step.
 

@@ -22,15 +22,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan_core import distributed
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
-from vqgan_core.quantizers import GumbelQuantizer, build_restart, restart_hooks
-from vqgan_core.tokenizer import Tokenizer, TokenizerOutput
+from vqgan_core.tokenizer import Level, Tokenizer, TokenizerOutput
 from vqgan_core.training import streams
+from vqgan_core.training.codebooks import CodebookCare
 from vqgan_core.training.ema import WeightsEma
 from vqgan_core.training.images import check_batch, images_of
 from vqgan_core.training.loop import Batch
@@ -39,7 +39,6 @@ from vqgan_core.training.perturbation import build_perturbation
 from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
-from vqgan_core.training.schedule import gumbel_temperature
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
@@ -74,8 +73,9 @@ class TokenizerStep:
         self._autoencoder = Optimized(self.tokenizer, training)
         self._discriminator = _discriminator(self.loss, config)
         self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
-        self._restart = build_restart(self.tokenizer.quantizer)
-        self._restart_draws = streams.stream(training.seed, "dead-code restart")
+        self._codebooks = {
+            name: CodebookCare(name, quantizer, training.seed) for name, quantizer in self.tokenizer.quantizers.items()
+        }
         self._perturbation = build_perturbation(config, self.tokenizer.quantizer)
 
     def train_step(self, batch: Batch, step: int) -> dict[str, float | Tensor]:
@@ -96,7 +96,7 @@ class TokenizerStep:
             self._backward(images_of(piece, self.config), step, number)
             for number, piece in enumerate(pieces(batch, num_pieces, self.device))
         ]
-        metrics: dict[str, Tensor] = mean_logs([logs for logs, _, _ in passes])
+        metrics: dict[str, Tensor] = mean_logs([logs for logs, _ in passes])
         self._autoencoder.mean_gradients()
         metrics["gradient_norm"] = self._autoencoder.gradient_norm()
         if discriminator is not None:
@@ -107,14 +107,14 @@ class TokenizerStep:
         if discriminator is not None:
             discriminator.update(step, metrics["discriminator_gradient_norm"])
         self.loss.end_step(metrics)
-        metrics |= self._follow_up([latents for _, latents, _ in passes], [indices for _, _, indices in passes])
+        metrics |= self._follow_up([levels for _, levels in passes])
         return {**metrics, **settings, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Reconstruction and codebook metrics of the weights that would be published (see `ReconstructionTotals`)."""
         totals = ReconstructionTotals(
-            self.tokenizer.codebook_size, self.loss.perceptual, self.device, self.config.loss.pixel
+            self.config.codebook_sizes, self.loss.perceptual, self.device, self.config.loss.pixel
         )
         self.tokenizer.eval()
         with self._published_weights():
@@ -129,14 +129,12 @@ class TokenizerStep:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        parts = {name: part.state_dict() for name, part in self._stateful().items()}
-        return {**parts, "restart_draws": self._restart_draws.get_state()}
+        return {name: part.state_dict() for name, part in self._stateful().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
-        self._restart_draws.set_state(state["restart_draws"])
 
     def result_files(self) -> dict[str, bytes]:
         """The tokenizer's files, with averaged weights if there are any; the discriminator apart, for fine-tuning."""
@@ -148,26 +146,23 @@ class TokenizerStep:
         return files
 
     def _begin(self, step: int) -> dict[str, float]:
-        """Set what a schedule says for a step; returns it for the log."""
-        settings = {}
-        quantizer = self.tokenizer.quantizer
-        if isinstance(quantizer, GumbelQuantizer):
-            settings["temperature"] = quantizer.temperature = gumbel_temperature(quantizer.config, step)
+        """Set what schedules say for a step; returns it for the log."""
+        settings = {
+            name: value for codebook in self._codebooks.values() for name, value in codebook.begin(step).items()
+        }
         if self._perturbation is not None:
             settings["perturbation"] = self._perturbation.probability(step)
         return settings
 
     def _seed_noise(self, step: int, piece: int, num_records: int) -> None:
-        """Let a record's noise follow from its number in the global batch of a step."""
-        if isinstance(self.tokenizer.quantizer, GumbelQuantizer):
-            first = (piece * distributed.world_size() + distributed.rank()) * num_records
-            seed = streams.stream_seed(self.config.training.seed, f"gumbel noise of step {step}")
-            self.tokenizer.quantizer.noise_seed = seed + first
+        first = (piece * distributed.world_size() + distributed.rank()) * num_records
+        for codebook in self._codebooks.values():
+            codebook.seed_noise(step, first)
 
     def _backward(
         self, images: Float[Tensor, "B C H W"], step: int, number: int
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "B D h w"], Int[Tensor, "B h w"]]:
-        """Add the gradients of one piece; returns scalars, latents and indices."""
+    ) -> tuple[dict[str, Tensor], dict[str, Level]]:
+        """Add the gradients of one piece; returns scalars, and what each codebook was asked and answered."""
         num_pieces = self.config.training.accumulate_batches
         precision = self.config.training.precision
         self._seed_noise(step, number, len(images))
@@ -181,25 +176,15 @@ class TokenizerStep:
                 loss, more = self.loss.discriminator_loss(images, output.reconstruction.detach(), step)
             torch.autograd.backward(loss / num_pieces)
             logs |= more
-        return logs, output.latents.detach(), output.indices
+        return logs, {name: level.detached() for name, level in output.levels.items()}
 
     @torch.no_grad()
-    def _follow_up(self, latents: Sequence[Tensor], indices: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What follows an optimiser step: codebook averages, restart of dead codes, EMA of the weights, usage."""
-        chosen = torch.zeros(self.tokenizer.codebook_size, device=self.device)
-        for piece in indices:
-            chosen[piece.flatten()] = 1.0
-        metrics = {"usage": (distributed.total(chosen) > 0).float().mean()}
-        quantizer = self.tokenizer.quantizer
-        targets = [quantizer.targets(*piece) for piece in zip(latents, indices, strict=True)]
-        quantizer.end_step(targets, indices)
-        if self._restart is not None:
-            for piece in indices:
-                self._restart.observe(piece)
-            moving = self._restart.quantizer
-            average = None if self._ema is None else self._ema.shadow(moving.codebook)
-            hooks = restart_hooks(moving, self._autoencoder.optimizer, average)
-            metrics["restarted_codes"] = self._restart.step(targets, self._restart_draws, hooks)
+    def _follow_up(self, passes: Sequence[Mapping[str, Level]]) -> dict[str, Tensor]:
+        """What follows an optimiser step: codebooks' averages and restarts, EMA of the weights, usage."""
+        metrics = {}
+        for name, codebook in self._codebooks.items():
+            levels = [levels[name] for levels in passes]
+            metrics.update(codebook.end(levels, self._autoencoder.optimizer, self._ema))
         if self._ema is not None:
             self._ema.update()
         return metrics
@@ -212,7 +197,7 @@ class TokenizerStep:
             "autoencoder": self._autoencoder,
             "discriminator": self._discriminator,
             "ema": self._ema,
-            "restart": self._restart,
+            **{f"codebook of {name}": codebook for name, codebook in self._codebooks.items()},
             "lecam": self.loss.lecam,
             "perturbation": self._perturbation,
         }

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_quarantined(
     ):
         ingest(asked, pool)
     source = open_source(asked.source, asked.pairs)
-    row = build_unit(plan_units(source.list(), asked)[0], source, asked, pool).quarantined[0]
+    row = build_unit(next(plan_units(source.list(), asked)), source, asked, pool).quarantined[0]
     assert (row.reason, detail in row.detail, "\n" in row.detail) == (reason, True, False)
 
 
@@ -210,7 +210,7 @@ class TestFingerprints:
         asked = config(place(tmp_path, {"x.png": png(1)}))
         assert "pairs" not in asked.recipe()
         entry = next(iter(open_source(asked.source).list()))
-        assert entry.identity() == [entry.path, entry.bytes, entry.checksum, entry.label]
+        assert entry.identity == [entry.path, entry.bytes, entry.checksum, entry.label]
 
     def test_where_the_files_are_does_not_count_but_what_they_are(self, tmp_path: Path) -> None:
         root = place(tmp_path / "i", {"x.png": png(1)})
@@ -219,7 +219,7 @@ class TestFingerprints:
             place(tmp_path / folder, {"x.png": encoded(labels(seed))})
             asked = config(root, p=FilesPair(url=str(tmp_path / folder), holds=LABELS))
             listing = open_source(asked.source, asked.pairs).list()
-            found.append((listing.digest, plan_units(listing, asked)[0].key))
+            found.append((listing.digest, next(plan_units(listing, asked)).key))
         assert found[0] == found[1]
         assert found[0][0] != found[2][0]
         assert found[0][1] != found[2][1]
@@ -228,7 +228,7 @@ class TestFingerprints:
     def test_a_unit_survives_its_tables(self, tmp_path: Path, pool: DecodePool) -> None:
         result = ingest(config(place(tmp_path, {"x.png": png(1)}), mask=AlphaPair()), pool)
         files = result.results[0].to_files()
-        unit = plan_units(result.listing, config(tmp_path, mask=AlphaPair()))[0]
+        unit = next(plan_units(result.listing, config(tmp_path, mask=AlphaPair())))
         assert UnitResult.from_files(unit, files.__getitem__).records == result.results[0].records
 
 
@@ -237,7 +237,7 @@ def test_a_partner_that_changes_while_it_is_read(tmp_path: Path, pool: DecodePoo
     place(tmp_path / "m", {"x.png": encoded(labels(1))})
     asked = config(root, p=FilesPair(url=str(tmp_path / "m"), holds=LABELS))
     source = open_source(asked.source, asked.pairs)
-    unit = plan_units(source.list(), asked)[0]
+    unit = next(plan_units(source.list(), asked))
     (tmp_path / "m/x.png").write_bytes(encoded(labels(2)))
     with pytest.raises(SourceChanged, match=r"x.png of .*/m changed since it was listed"):
         build_unit(unit, source, asked, pool)

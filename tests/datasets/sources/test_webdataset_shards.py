@@ -49,7 +49,7 @@ def test_samples_labels_and_bytes(tmp_path: Path) -> None:
     assert (
         source(tmp_path / "s-{000..001}.tar").read(next(iter(listing))) == SAMPLES[0][1]
     )  # an entry stands on its own
-    assert not listing.skipped
+    assert listing.num_skipped == 0
 
 
 def test_what_webdatasets_own_writer_writes_is_read(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_a_cut_shard_keeps_what_is_before_and_is_named(tmp_path: Path, where: st
     # Sample 002 is whole here, but nobody can know that: its next part may be what was cut off.
     assert [e.path.rpartition("/")[2] for e in listing] == ["000.png", "001.png", "zzz.png"]
     assert reasons(listing) == ["damaged_shard"]
-    assert listing.skipped[0].path == str(tmp_path / "a.tar")
-    assert f"at byte {third.offset if where != 'data' else third.offset_data}" in listing.skipped[0].detail
-    assert "the sample 002 before it is left out" in listing.skipped[0].detail
+    assert next(listing.skipped).path == str(tmp_path / "a.tar")
+    assert f"at byte {third.offset if where != 'data' else third.offset_data}" in next(listing.skipped).detail
+    assert "the sample 002 before it is left out" in next(listing.skipped).detail
 
 
 def test_a_corrupt_header_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_corrupt_header_in_the_middle_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     listing = source(tmp_path / "a.tar").list()
     assert len(listing) == 4
-    assert "a header is corrupt" in listing.skipped[0].detail
+    assert "a header is corrupt" in next(listing.skipped).detail
 
 
 def test_samples_without_an_image_or_label_and_names_that_occur_twice(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of quantizer, as overrides of a small tokenizer."""
+"""Every kind of quantizer, and every variant of the tokenizer, as overrides of a small one."""
 
 from __future__ import annotations
 
@@ -20,4 +20,30 @@ KINDS: dict[str, dict[str, Any]] = {
         "quantizer__depth": 3,
         "quantizer__restart_dead_codes_after_steps": 2,
     },
+}
+
+_LABEL_MAPS = {"autoencoder__image_channels": 5, "loss__adversarial": "none"}
+#: What else a tokenizer can be than images, one grid and one quantizer.
+TOKENIZERS: dict[str, dict[str, Any]] = {
+    "vqgan": {"autoencoder__dropout": 0.1, "training__ema_decay": 0.5, "loss__adversarial__lecam_weight": 0.1},
+    "dvae": {
+        "quantizer__kind": "gumbel",
+        "quantizer__straight_through": False,
+        "quantizer__kl_warmup_steps": 8,
+        "quantizer__kl_weight": 0.03,
+        "pixels": "logit_laplace",
+        "loss__pixel": "logit_laplace",
+        "loss__adversarial": "none",
+    },
+    "vq-vae-2": {
+        "quantizer__kind": "ema",
+        "top__codebook_size": 8,
+        "top__codebook_dim": 3,
+        "top__quantizer__restart_dead_codes_after_steps": 3,
+        "loss__pixel": "l2",
+        "loss__adversarial": "none",
+    },
+    "two levels of a vqgan": {"top__quantizer__kind": "gumbel", "training__accumulate_batches": 2},
+    "segmentation, bce": {**_LABEL_MAPS, "loss__pixel": "bce"},
+    "segmentation, cross-entropy": {**_LABEL_MAPS, "loss__pixel": "cross_entropy"},
 }

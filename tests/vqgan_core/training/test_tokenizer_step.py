@@ -219,7 +219,7 @@ def test_dead_codes_restart_once_a_step_with_optimiser_and_average() -> None:
     counts = [int(step.train_step(images_of(index), index)["restarted_codes"]) for index in range(2)]
     assert counts[0] == 0  # four pieces are one step
     assert counts[1] > 64
-    assert step._restart is not None
+    assert step._codebooks["indices"].restart is not None
     assert step._ema is not None
     codebook = step.tokenizer.quantizer.codebook
     moved = codebook.abs().amax(dim=1) > 2 / 256  # entries begin within 1 / 256

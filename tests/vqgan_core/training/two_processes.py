@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.vqgan_core.training.quantizer_kinds import KINDS
+from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS
 from tests.vqgan_core.training.steps import endless, images_of, tokenizer_config
 from vqgan_core import distributed
 from vqgan_core.training import (
@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch norm and λ": {"loss__adversarial__lecam_weight": 0.1, "training__ema_decay": 0.5},
     "batch norm and λ in pieces": {"training__accumulate_batches": 2},
     "actnorm": {"loss__adversarial__norm": "actnorm"},
+    "vq-vae-2": TOKENIZERS["vq-vae-2"],
     "perturbed, spectral": {"loss__adversarial__norm": "spectral", "perturbation__image_fraction": 0.5},
 }  # fmt: skip
 
