@@ -49,13 +49,13 @@ def config_of(root: Path, shared_data: Path) -> PipelineConfig:
                 "source": {"kind": "folder", "url": str(source)}, "size_px": STORED_PX, "channels": 1,
                 "validation_fraction": 0.25, "images_per_shard": 100, "execution": {"num_processes": 1},
             },
-            "tokenizer": tokenizer(SHOWN_PX, 2),
-            "condition_tokenizers": {"outlines": tokenizer(SHOWN_PX, 2)},
+            "tokenizer": tokenizer(SHOWN_PX, 3),
+            "condition_tokenizers": {"outlines": tokenizer(SHOWN_PX, 3)},
             "encode": {
                 "views": ["center", "top_left", "top_right", "bottom_left", "bottom_right"], "execution": CPU,
                 "conditions": {
                     "edges": {"kind": "plane", "plane": "edges", "tokenizer": "outlines"},
-                    "small": {"kind": "plane", "plane": {"kind": "low_resolution", "factor": 4}},
+                    "small": {"kind": "plane", "plane": {"kind": "low_resolution", "factor": 2}},
                     "place": {"kind": "coordinates", "num_levels": 64},
                 },
             },
@@ -73,14 +73,14 @@ def test_the_tokens_have_a_column_for_each_condition(photographs: PipelineConfig
     artifact = Pipeline(photographs).artifact("tokens")
     tokens = TokenDataset.open(artifact)
     assert {name: (column.height, column.width) for name, column in tokens.meta.all_columns.items()} == {
-        "indices": (8, 8), "edges": (4, 4), "place": (8, 8), "small": (2, 2),
+        "indices": (4, 4), "edges": (4, 4), "place": (4, 4), "small": (2, 2),
     }  # fmt: skip
     small, edges = tokens.meta.column("small"), tokens.meta.column("edges")
     assert (small.factor, edges.factor) == (16, 8)
     assert small.tokenizer_digest == tokens.meta.tokenizer_digest != edges.tokenizer_digest
     assert [ref.kind for ref in artifact.manifest.inputs] == ["corpus", "tokenizer", "tokenizer"]
-    whole = coordinate_tokens(coordinate_ramp(STORED_PX, STORED_PX), 4, 64)[0]
-    for view, part in (("top_left", whole[:8, :8]), ("bottom_right", whole[4:, 4:]), ("center", whole[2:10, 2:10])):
+    whole = coordinate_tokens(coordinate_ramp(STORED_PX, STORED_PX), 8, 64)[0]
+    for view, part in (("top_left", whole[:4, :4]), ("bottom_right", whole[2:, 2:]), ("center", whole[1:5, 1:5])):
         place = tokens.tokens("val", view, "place")
         assert torch.equal(place, part.flatten().expand_as(place))
 

@@ -27,7 +27,7 @@ def tokenizer(size_px: int, num_levels: int, **fields: Any) -> dict[str, Any]:
         "channel_multipliers": [1] * (num_levels + 1), "attention_resolutions": [], "latent_channels": 4,
     }  # fmt: skip
     return {
-        "codebook_size": 27, "codebook_dim": 3, "quantizer": {"kind": "fsq", "levels": [3, 3, 3]},
+        "codebook_size": 64, "codebook_dim": 3, "quantizer": {"kind": "fsq", "levels": [4, 4, 4]},
         "autoencoder": autoencoder | fields.pop("autoencoder", {}),
         "loss": {"perceptual": "none", "adversarial": "none"},
         "training": {"num_steps": 40, "batch_size": 8, "learning_rate": 3e-3, "validate_every_steps": 40},
