@@ -6,7 +6,7 @@ STORE ?= demo-store
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo server test check bench lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | while IFS='|' read -r n t; do printf '  make %-8s %s\n' "$$n" "$$t"; done
@@ -22,6 +22,9 @@ setup: .venv/ready ## set up .venv with exact versions
 
 demo: setup ## 1,797 digits: images → samples, with a report to look at (minutes on 2 cores; cached afterwards)
 	$(BIN)/tessera run digits --store $(STORE)
+
+server: setup ## Prefect with everything in it, at http://127.0.0.1:4200: forms, progress, pictures; Ctrl-C ends it
+	$(BIN)/tessera server --store $(abspath $(STORE))
 
 test: setup ## the whole test suite, as CI runs it
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -7,10 +7,15 @@ import sys
 
 import torch
 
-from benchmarks import reading, sampling, tokenizer_step
+from benchmarks import orchestration, reading, sampling, tokenizer_step
 from benchmarks.pairs import measure
 
-SUITES = {"sampling": sampling.pairs, "tokenizer_step": tokenizer_step.pairs, "reading": reading.pairs}
+SUITES = {
+    "sampling": sampling.pairs,
+    "tokenizer_step": tokenizer_step.pairs,
+    "reading": reading.pairs,
+    "orchestration": orchestration.pairs,
+}
 
 
 def main(names: list[str]) -> int:

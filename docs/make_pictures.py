@@ -13,7 +13,7 @@ import torch
 from datasets.corpus import Corpus
 from datasets.store import Store
 from tasks.models import load_tokenizer
-from tasks.pixels import to_pixels
+from tasks.plane import to_pixels
 from tasks.report.pictures import grid
 from tasks.sample import read_samples
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from datasets.store import Manifest, Store
 from flows.local_server import local_server
 from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
+from vqgan_core.config import ConfigError
 from vqgan_core.config.base import parse_override
 
 FINGERPRINT_LENGTH = 64
@@ -30,6 +32,8 @@ def run_stage(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """`tessera plan CONFIG [key=value …]`: what is cached, what would run, and what it would cost."""
+    if options.images is not None:
+        return _plan_scale(options)
     from tasks.planning import plan_rows  # noqa: PLC0415 - imports torch
 
     rows = plan_rows(_config(options))
@@ -41,6 +45,30 @@ def plan(options: argparse.Namespace) -> int:
         table.add_row(*(_cell(row[name]) for name in row))
     print_table(table)
     sys.stdout.write(_in_all(rows) + "\n")
+    return 0
+
+
+def _plan_scale(options: argparse.Namespace) -> int:
+    """`tessera plan CONFIG --images [N …]`: requests, GB and hours of corpora of that size; no source is looked at."""
+    from tasks.scale import LADDER, measure_costs, scale_rows  # noqa: PLC0415 - imports torch
+
+    if any(count < 1 for count in options.images):
+        raise ConfigError(f"--images takes numbers of images, got {' '.join(map(str, options.images))}")
+    config = _config(options)
+    costs = measure_costs(config)
+    rows = scale_rows(config, tuple(options.images) or LADDER, costs)
+    if options.json:
+        print_json({"costs": dataclasses.asdict(costs), "rows": rows})
+        return 0
+    table = plain_table(*rows[0])
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    print_table(table)
+    figures = (
+        f"{1e6 * costs.list_seconds:.0f} µs to list, {1e3 * costs.ingest_seconds:.1f} ms to decode and store and "
+        f"{1e6 * costs.index_seconds:.0f} µs to index on one core, {1e3 * costs.encode_seconds:.2g} ms to encode on "
+    )
+    sys.stdout.write(f"measured here, an image: {figures}{costs.device}; see docs/scale.md\n")
     return 0
 
 

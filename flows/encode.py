@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="encode", flow_run_name="encode · {preset}", persist_result=True, result_serializer="json")
+@flow(name="encode", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def encode(
     preset: str = "digits",
     store: str | None = None,
@@ -23,7 +24,7 @@ def encode(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
@@ -33,4 +34,4 @@ def encode(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config, {"corpus": corpus, "tokenizer": tokenizer})
-    return StageRunner(config.store)(pipeline.request("encode")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("encode")).ref.model_dump(mode="json")

@@ -12,14 +12,16 @@ from prefect import flow
 from pydantic import Field
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.expected_columns import check_columns
 from tasks.pipeline import Pipeline
+from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 
 
-@flow(name="end-to-end", flow_run_name="end to end · {preset}", persist_result=True, result_serializer="json")
+@flow(name="end-to-end", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form that people fill in
     preset: str = "digits",
     store: str | None = None,
@@ -41,7 +43,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         source: folder or prefix of images; empty: the preset's source.
         size_px: height and width of training images.
         codebook_size: K, number of codebook entries.
@@ -62,14 +64,15 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
     check_columns(config)
-    run = StageRunner(config.store)
+    run = StageRunner(config)
+    starts = tokenizer_start(config), prior_start(config)  # what is wrong with them is told before anything is made
     corpus = run(shard.request(config.shard, reporter=run.reporter))
-    tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
+    tokenizer = run(train_tokenizer.request(config.tokenizer, corpus, starts[0]))
     for section in config.condition_tokenizers.values():
-        run(train_tokenizer.request(section, corpus))
+        run(train_tokenizer.request(section, corpus, tokenizer_start(config, section)))
     others = Pipeline(config, {"corpus": corpus.ref.uri}).condition_tokenizers()
     tokens = run(encode.request(config.encode, corpus, tokenizer, others))
-    prior = run(train_prior.request(config.prior, tokens))
+    prior = run(train_prior.request(config.prior, tokens, starts[1]))
     samples = run(sample.request(config.sample, prior, tokenizer, tokens if config.prior.condition_columns else None))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))

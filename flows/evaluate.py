@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="evaluate", flow_run_name="evaluate · {preset}", persist_result=True, result_serializer="json")
+@flow(name="evaluate", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def evaluate(
     preset: str = "digits",
     store: str | None = None,
@@ -26,7 +27,7 @@ def evaluate(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
         tokens: fingerprint of the tokens artifact to read; empty: the one that this preset's own stage made.
@@ -41,4 +42,4 @@ def evaluate(
     pipeline = Pipeline(
         config, {"corpus": corpus, "tokenizer": tokenizer, "tokens": tokens, "prior": prior, "samples": samples}
     )
-    return StageRunner(config.store)(pipeline.request("evaluate")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("evaluate")).ref.model_dump(mode="json")

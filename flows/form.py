@@ -1,7 +1,8 @@
-"""From the few fields of a flow's form to a whole config: preset < plain fields < overrides."""
+"""From the few fields of a flow's form to a whole config: preset < TESSERA_STORE < plain fields < overrides."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,12 +27,14 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 def config_of(preset: str, fields: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> PipelineConfig:
-    """The config that a filled form means; None leaves the preset's value.
+    """The config that a filled form means; None leaves the preset's value, or the machine's store.
 
     Raises:
         ConfigError: the preset is unknown or a value does not fit.
     """
     values: dict[str, Any] = {}
+    if url := os.environ.get("TESSERA_STORE"):
+        values["store.url"] = url  # where, never what: that much the machine may say
     for name, value in fields.items():
         if value is None:
             continue

@@ -42,13 +42,21 @@ class Commands:
     def __init__(self, parent: Parser, title: str = "commands") -> None:
         self._commands = parent.add_subparsers(title=title, metavar="COMMAND", required=True)
 
-    def add(self, name: str, help_text: str, where: str) -> Parser:
-        """Add a command with the options that all have; `where` is `room:function`, of flows/commands_room.py."""
+    def add(self, name: str, help_text: str, where: str, *, prints: bool = True) -> Parser:
+        """Add a command with the options that all have; `where` is `room:function`, of flows/commands_room.py.
+
+        Args:
+            name: the word.
+            help_text: one line.
+            where: which function answers.
+            prints: it answers with figures, which can be JSON.
+        """
         command: Parser = self._commands.add_parser(name, help=help_text, description=_sentence(help_text))
         command.add_argument(
             "--store", metavar="URL", help="the artifact store (default: the config's, or TESSERA_STORE)"
         )
-        command.add_argument("--json", action="store_true", help="print JSON")
+        if prints:
+            command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--debug", action="store_true", help="show tracebacks and Prefect's log")
         command.set_defaults(command=_lazily(where))
         return command
@@ -75,7 +83,8 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    for add_room in (_add_run, _add_inspect, _add_tokens, _add_models):
+    rooms = (_add_run, _add_inspect, _add_tokens, _add_models, _add_corpus, _add_pointers, _add_server)
+    for add_room in rooms:
         add_room(commands)
     return top
 
@@ -94,7 +103,14 @@ def _add_run(commands: Commands) -> None:
         if name == "sample":
             told = "token dataset whose records a prior is told, not the one that it was trained on"
             stage.add_argument("--tokens", metavar="FINGERPRINT", help=told)
-    commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    plan = commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    plan.add_argument(
+        "--images",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="say instead what N images would take; 10^6 to 10^9 without N",
+    )
 
 
 def _add_inspect(commands: Commands) -> None:
@@ -109,6 +125,31 @@ def _add_inspect(commands: Commands) -> None:
     gc = commands.add("gc", "find what no artifact needs (and delete it with --delete)", "inspect:gc")
     gc.add_argument("--delete", action="store_true", help="really delete")
     gc.add_argument("--older-than-hours", type=float, default=24.0, help="leave younger files alone (24)")
+
+
+def _add_pointers(commands: Commands) -> None:
+    told = "let a name point to an artifact; an evaluation has to pass the gates"
+    promote = commands.add("promote", told, "pointers:promote_to")
+    promote.add_argument("name", metavar="NAME", help="lower-case letters, digits and dashes")
+    promote.add_argument(
+        "fingerprint", metavar="FINGERPRINT", help="of an evaluation, which stands for all it looked at"
+    )
+    promote.add_argument("--gates", metavar="CONFIG", help="preset or YAML file whose promote.* are the gates")
+    promote.add_argument("--force", action="store_true", help="whatever the gates say")
+    current = commands.add("current", "say what names point to", "pointers:current")
+    current.add_argument("name", metavar="NAME", nargs="?", help="all names without it")
+    current.add_argument("--history", action="store_true", help="everything that was promoted before, too")
+
+
+def _add_server(commands: Commands) -> None:
+    text = "start a Prefect server with all deployments in it, and workers"
+    server = commands.add("server", text, "server:serve", prints=False)
+    server.add_argument("--host", default="127.0.0.1", help="where it listens (127.0.0.1: for this machine alone)")
+    server.add_argument("--port", type=int, default=4200, help="(4200)")
+    server.add_argument(
+        "--pools", nargs="*", default=["cpu", "gpu"], choices=["cpu", "gpu"], help="start a worker here for each (both)"
+    )
+    server.add_argument("--gpus", type=int, metavar="N", help="slots of the gpu pool (the GPUs of this machine, or 1)")
 
 
 def _add_tokens(commands: Commands) -> None:
@@ -141,7 +182,7 @@ def _add_models(commands: Commands) -> None:
     imports = commands.group("import", "publish a model of another project as an artifact")
     for name, whose in (
         ("taming", "taming-transformers: VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer"),
-        ("llamagen", "LlamaGen: VQ models"),
+        ("llamagen", "LlamaGen: VQ models, class-conditional GPTs"),
         ("diffusers", "diffusers: VQModel"),
     ):
         command = imports.add(name, whose, "models:import_model")
@@ -169,6 +210,34 @@ def _add_import_arguments(command: Parser) -> None:
         "--tokenizer", metavar="FINGERPRINT", help="whose tokens the prior reads, if not the file's own"
     )
     command.add_argument("--tokenizer-only", action="store_true", help="leave the file's prior alone")
+
+
+def _add_corpus(commands: Commands) -> None:
+    corpus = commands.group("corpus", "look into corpora, compare and compact them")
+    corpus.add("ls", "list corpora with their generations, newest last", "corpus:ls")
+    for name, help_text in (
+        ("show", "show what became of every file of the source"),
+        ("head", "list the first records"),
+        ("verify", "read every record of every shard"),
+        ("compact", "make one generation out of many, without what is gone and without reading the source"),
+        ("sheet", "draw random records into one PNG"),
+    ):
+        command = corpus.add(name, help_text, f"corpus:{name}")
+        command.add_argument("fingerprint", help="of a corpus, or enough of its beginning to be unique")
+        if name in ("head", "sheet"):
+            command.add_argument("--split", default="train", choices=("train", "val"), help="which records (train)")
+            command.add_argument(
+                "--count", type=int, default=10 if name == "head" else 64, help="how many (%(default)s)"
+            )
+        if name == "head":
+            command.add_argument("--quarantine", action="store_true", help="what was left out, instead")
+        if name == "sheet":
+            command.add_argument("--out", default="sheet.png", help="file to write (sheet.png)")
+            command.add_argument("--columns", type=int, default=8, help="images in a row (8)")
+            command.add_argument("--seed", type=int, default=0, help="which random records (0)")
+    diff = corpus.add("diff", "say which records came, went or changed between two corpora", "corpus:diff")
+    diff.add_argument("first", help="fingerprint, or its beginning")
+    diff.add_argument("second", help="fingerprint, or its beginning")
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A Prefect server for one command, where none is configured.
+"""A Prefect server as a child process: for one command, where none is configured, and for `tessera server`.
 
 Prefect would start one by itself, but that one outlives a killed command and gives up after 20 seconds, which a first
 start with its database migrations can need. This one dies with its parent (PR_SET_PDEATHSIG) and is waited for. It has
@@ -16,13 +16,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180.0
+LOG_NAME = "tessera-server.log"
+_EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 _PR_SET_PDEATHSIG = 1
 
 QUIET = {
@@ -35,7 +40,7 @@ QUIET = {
 
 
 class ServerError(RuntimeError):
-    """The temporary Prefect server did not start."""
+    """A Prefect server did not start."""
 
 
 @contextmanager
@@ -54,56 +59,116 @@ def local_server(*, debug: bool = False) -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    with running_server(Path(PREFECT_HOME.value())) as url, temporary_settings({PREFECT_API_URL: url}):
+    with running_server(Path(PREFECT_HOME.value())) as server, temporary_settings({PREFECT_API_URL: server.url}):
         yield
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and what it does there."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 takes a free one."""
+    ui: bool = False
+    """Serve the pages, too."""
+    schedules: bool = False
+    """Create the runs that deployments' schedules ask for."""
+
+    @property
+    def seen_from_here(self) -> str:
+        """The host under which this machine reaches it."""
+        return "127.0.0.1" if self.host in _EVERYWHERE else self.host
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers."""
+
+    url: str
+    """Of its API, as this machine reaches it."""
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def running_server(home: Path, *, schedules: bool = False) -> Iterator[str]:
-    """Run a server while the block runs; gives the URL of its API.
+def running_server(home: Path, address: Address | None = None) -> Iterator[RunningServer]:
+    """Run a server while the block runs.
 
     Args:
         home: where its database and its log are.
-        schedules: create the runs that deployments' schedules ask for.
+        address: where it listens; None: on a free port, for this machine alone.
 
     Raises:
-        ServerError: it did not answer in time; says where its log is.
+        ServerError: it exited, or did not answer in time; says where its log is.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    services = [] if schedules else ["--no-scheduler", "--no-late-runs"]
-    with (home / "tessera-server.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui",
-             *services, "--log-level", "ERROR"],
-            env={**QUIET, **os.environ, "PREFECT_HOME": str(home)}, stdout=log, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
+    address = address or Address()
+    port = address.port or _free_port()
+    flags = [] if address.schedules else ["--no-scheduler", "--no-late-runs"]
+    flags += [] if address.ui else ["--no-ui"]
+    with (home / LOG_NAME).open("wb") as log:
+        process = start_child(
+            "server", "start", "--host", address.host, "--port", str(port), *flags, "--log-level", "ERROR",
+            environment={"PREFECT_HOME": str(home.absolute())}, log=log,
         )  # fmt: skip
+    url = f"http://{address.seen_from_here}:{port}/api"
     try:
-        with Console(stderr=True).status("starting a Prefect server for this command"):
-            _wait_until_healthy(process, port, Path(log.name))
-        yield f"http://127.0.0.1:{port}/api"
+        with Console(stderr=True).status("starting a Prefect server"):
+            _wait_until_healthy(process, url, Path(log.name))
+        yield RunningServer(url, process)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop_child(process)
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def start_child(
+    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start Prefect's command line in a session of its own; it dies with this process.
+
+    Args:
+        arguments: of the command line.
+        environment: variables besides those of this process.
+        log: where its output goes; None: where that of this process goes.
+    """
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=ROOT,
+        env={**QUIET, **os.environ, **environment},
+        stdout=log,
+        stderr=subprocess.STDOUT if log is not None else None,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
+    )
+
+
+def stop_child(process: subprocess.Popen[bytes], *, patience_seconds: float = 10) -> None:
+    """Ask a child to end, and end it if it does not."""
+    process.terminate()
+    wait_for_child(process, patience_seconds=patience_seconds)
+
+
+def wait_for_child(process: subprocess.Popen[bytes], *, patience_seconds: float) -> None:
+    """Wait for a child that has been asked to end, and end it if it does not."""
+    try:
+        process.wait(timeout=patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServerError(f"the temporary Prefect server exited with status {process.returncode}: see {log}")
+            raise ServerError(f"the Prefect server exited with status {process.returncode}: see {log}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310 - our own server's http://
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise ServerError(f"the temporary Prefect server did not answer within {START_SECONDS:.0f} s: see {log}")
+    raise ServerError(f"the Prefect server did not answer within {START_SECONDS:.0f} s: see {log}")
 
 
 def _die_with_parent() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="sample", flow_run_name="sample · {preset}", persist_result=True, result_serializer="json")
+@flow(name="sample", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def sample(
     preset: str = "digits",
     store: str | None = None,
@@ -24,7 +25,7 @@ def sample(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
         tokens: fingerprint of the tokens artifact whose records a prior with condition columns is told; empty: the one
@@ -36,4 +37,4 @@ def sample(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens})
-    return StageRunner(config.store)(pipeline.request("sample")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("sample")).ref.model_dump(mode="json")

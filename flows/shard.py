@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="shard", flow_run_name="shard · {preset}", persist_result=True, result_serializer="json")
+@flow(name="shard", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def shard(
     preset: str = "digits",
     store: str | None = None,
@@ -21,7 +22,7 @@ def shard(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
@@ -29,4 +30,4 @@ def shard(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config)
-    return StageRunner(config.store)(pipeline.request("shard")).ref.model_dump(mode="json")
+    return StageRunner(config).alone(pipeline.request("shard")).ref.model_dump(mode="json")

@@ -8,12 +8,13 @@ from prefect import flow
 
 from datasets.store import Store
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks import import_tokens
 from tasks.pipeline import Pipeline
 
 
-@flow(name="train-prior", flow_run_name="train prior · {preset}", persist_result=True, result_serializer="json")
+@flow(name="train-prior", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def train_prior(
     preset: str = "digits",
     store: str | None = None,
@@ -24,7 +25,7 @@ def train_prior(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         tokens: fingerprint of the tokens artifact to read, or URL of one in another store or of Parquet files that were
             made elsewhere; empty: the one that this preset's own stage made.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
@@ -33,9 +34,9 @@ def train_prior(
         The reference of the published prior artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    run = StageRunner(config.store)
+    run = StageRunner(config)
     foreign = import_tokens.wanted(config.import_tokens, tokens, Store.open(config.store))
     if foreign is not None:
         tokens = run(import_tokens.request(foreign)).manifest.fingerprint
     pipeline = Pipeline(config, {"tokens": tokens})
-    return run(pipeline.request("train_prior")).ref.model_dump(mode="json")
+    return run.alone(pipeline.request("train_prior")).ref.model_dump(mode="json")

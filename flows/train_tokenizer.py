@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 
 from flows.form import config_of
+from flows.naming import run_name
 from flows.run import StageRunner
 from tasks.pipeline import Pipeline
 
 
-@flow(name="train-tokenizer", flow_run_name="train tokenizer · {preset}", persist_result=True, result_serializer="json")
+@flow(name="train-tokenizer", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def train_tokenizer(
     preset: str = "digits",
     store: str | None = None,
@@ -23,7 +24,7 @@ def train_tokenizer(
 
     Args:
         preset: name of a preset in flows/configs, or path of a YAML file.
-        store: URL of the artifact store; empty: the preset's.
+        store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
         condition_tokenizer: name in condition_tokenizers of the one to train; empty: the images' own.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
@@ -36,4 +37,4 @@ def train_tokenizer(
     request = (
         pipeline.condition_request(condition_tokenizer) if condition_tokenizer else pipeline.request("train_tokenizer")
     )
-    return StageRunner(config.store)(request).ref.model_dump(mode="json")
+    return StageRunner(config).alone(request).ref.model_dump(mode="json")

@@ -15,8 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from torch import Tensor
 
 from datasets.annotations import AnnotatedImage, read_annotations
 from datasets.corpus import Batch, Corpus, Record
@@ -25,25 +23,26 @@ from datasets.images import Window
 from datasets.store import Artifact
 from datasets.token_file import TokenColumn
 from tasks.models import load_tokenizer, tokenizer_config
+from tasks.plane import planes_of
 from vqgan_core.config import (
     BoxesCondition,
     ConditionConfig,
     CoordinatesCondition,
     EncodeConfig,
-    ImagePlane,
     LowResolutionPlane,
     PlaneCondition,
     PlaneConfig,
+    TokenizerConfig,
 )
 from vqgan_core.prior.coordinates import coordinate_ramp, coordinate_tokens
 from vqgan_core.prior.layouts import Box, LayoutObject, layout_tokens
-from vqgan_core.tokenizer import Tokenizer, check_labels, one_hot
+from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import autocast
+from vqgan_core.training.images import check_batch, images_of
 from vqgan_core.training.precision import Precision
 
 Tokens = NDArray[np.int64]
 """`B M`."""
-_PLANE: TypeAdapter[PlaneConfig] = TypeAdapter(PlaneConfig)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def _condition(
     name: str, about: ConditionConfig, config: EncodeConfig, corpus: Corpus, own: Artifact, tokenizer: Artifact
 ) -> Condition:
     model = tokenizer_config(tokenizer)
-    size_px, factor = model.autoencoder.resolution_px, model.autoencoder.downsampling_factor
+    size_px = model.window_px
+    factor = size_px // model.grid(model.autoencoder.resolution_px, model.autoencoder.resolution_px)[0]
     if isinstance(about, CoordinatesCondition):
         return _Coordinates(name, about, size_px, factor)
     if isinstance(about, BoxesCondition):
@@ -112,8 +112,8 @@ class _Plane:
         self, name: str, config: PlaneCondition, artifact: Artifact, size_px: int, precision: Precision
     ) -> None:
         self.name, self.artifact, self.size_px, self.precision = name, artifact, size_px, precision
-        trained_on = artifact.manifest.recipe.get("plane", "image")
-        self.plane = _PLANE.validate_python(trained_on) if config.plane is None else config.plane
+        self.model = tokenizer_config(artifact)
+        self.plane = self.model.plane if config.plane is None else config.plane
         self._loaded: Tokenizer | None = None
 
     @property
@@ -122,7 +122,7 @@ class _Plane:
 
     @cached_property
     def column(self) -> TokenColumn:
-        model = tokenizer_config(self.artifact)
+        model = self.model
         shrunk = self.plane.factor if isinstance(self.plane, LowResolutionPlane) else 1
         side_px, factor = self.size_px // shrunk, model.autoencoder.downsampling_factor
         if side_px % factor:
@@ -149,18 +149,11 @@ class _Plane:
     def tokens(self, shown: Shown) -> Tokens:
         if self._loaded is None:
             self._loaded = load_tokenizer(self.artifact, shown.device)
-        seen = as_seen(shown.batch[self.name], self._loaded, shown.device)
+        own = {self.model.batch_name: shown.batch[self.name]}
+        check_batch(own, self.model)
         with autocast(shown.device, self.precision):
+            seen = images_of({name: plane.to(shown.device) for name, plane in own.items()}, self.model)
             return self._loaded.encode(seen).flatten(1).cpu().numpy()
-
-
-def as_seen(plane: Tensor, tokenizer: Tokenizer, device: torch.device) -> Tensor:
-    """A plane as its tokenizer sees it: label maps one channel a class, everything else as it is."""
-    if plane.ndim == 4:
-        return plane.to(device)
-    num_classes = tokenizer.config.autoencoder.image_channels
-    check_labels(plane, num_classes)
-    return one_hot(plane.to(device), num_classes)
 
 
 @dataclass(frozen=True)
@@ -247,9 +240,9 @@ def _part(image: AnnotatedImage, crop: str, record: Record, window: Window) -> B
     return Box(left, top, window.width * width, window.height * height)
 
 
-def images_and(conditions: Sequence[Condition]) -> dict[str, PlaneConfig]:
-    """Everything that has to be read of each record."""
-    found: dict[str, PlaneConfig] = {"images": ImagePlane()}
+def planes_and(model: TokenizerConfig, conditions: Sequence[Condition]) -> dict[str, PlaneConfig]:
+    """Everything that has to be read of each record: what the tokenizer encodes, and what conditions are made from."""
+    found = planes_of(model)
     for condition in conditions:
         found |= condition.planes
     return found

@@ -10,6 +10,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
+from datasets.plane_check import check_plane
+from tasks.retrain_config import PromoteConfig, RetrainConfig
 from vqgan_core.config import (
     Config,
     ConfigError,
@@ -49,6 +51,15 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    promote: PromoteConfig = PromoteConfig()
+    """When a candidate becomes current; not part of any fingerprint."""
+    retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does; not part of any fingerprint."""
+
+    @property
+    def pointer(self) -> str:
+        """The name that says what is current of this config."""
+        return self.retrain.pointer or re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63]
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
@@ -61,15 +72,9 @@ class PipelineConfig(Config):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> PipelineConfig:
-        autoencoder, shard = self.tokenizer.autoencoder, self.shard
-        if autoencoder.image_channels != shard.channels:
-            raise ValueError(
-                f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
-                f"{shard.channels}: make them equal"
-            )
         named = {f"condition_tokenizers.{name}": section for name, section in self.condition_tokenizers.items()}
         for name, section in {"tokenizer": self.tokenizer, **named}.items():
-            _check_size(name, section, shard)
+            _check_tokenizer(name, section, self.shard)
         return self
 
     @model_validator(mode="after")
@@ -84,12 +89,13 @@ class PipelineConfig(Config):
         return self
 
 
-def _check_size(name: str, section: TokenizerConfig, shard: ShardConfig) -> None:
+def _check_tokenizer(name: str, section: TokenizerConfig, shard: ShardConfig) -> None:
     autoencoder = section.autoencoder
-    if autoencoder.resolution_px > shard.size_px:
+    check_plane(section, shard.channels, {pair: holds.holds for pair, holds in shard.pairs.items()})
+    if section.window_px > shard.size_px:
         raise ValueError(
-            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
-            f"{shard.size_px}: images are never enlarged in training"
+            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} needs images of {section.window_px} px, "
+            f"which is larger than shard.size_px {shard.size_px}: images are never enlarged in training"
         )
     if autoencoder.resolution_px % section.size_multiple:
         levels = "channel_multipliers" if section.top is None else "channel_multipliers and top.factor"

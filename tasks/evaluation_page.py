@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.store import Artifact
+from tasks.curves import prior_curves, tokenizer_curves
 from tasks.evaluation_units import Bench
-from tasks.pixels import to_pixels
+from tasks.plane import pictures
 from tasks.report import (
     CodeUse,
-    Curves,
     KeyNumber,
     Likelihood,
     ReportInputs,
     SampleRow,
-    curves_from_history,
     render,
     summary_markdown,
 )
 from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
+from vqgan_core.training.images import images_of
 
 SAMPLES_A_CLASS = 10
-CURVES_FILE = "curves.jsonl"
 KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
     "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of held-out images"),
     "codebook usage": ("Codebook", "{:.0%}", "entries in use on held-out images"),
@@ -59,7 +55,7 @@ def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
         originals=originals,
         reconstructions=reconstructions,
         samples=_sample_rows(bench),
-        curves=_curves(bench),
+        curves=[*tokenizer_curves(bench.subjects.tokenizer), *prior_curves(bench.subjects.prior)],
         code_use=CodeUse(
             histogram.tolist(), usage=CodeUsage(histogram).usage, perplexity=CodeUsage(histogram).perplexity,
             over="all training images",
@@ -84,8 +80,10 @@ def _sentence(bench: Bench) -> str:
 
 @torch.no_grad()
 def _pictures(bench: Bench) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    images = next(iter(bench.images()))["images"][: bench.config.num_pictures]
-    return to_pixels(images), to_pixels(bench.tokenizer(images.to(bench.device)).reconstruction)
+    config = bench.tokenizer.config
+    shown = next(iter(bench.images()))[config.batch_name][: bench.config.num_pictures]
+    given = images_of({config.batch_name: shown.to(bench.device)}, config)
+    return pictures(shown, config), pictures(bench.tokenizer(given).reconstruction, config)
 
 
 def _sample_rows(bench: Bench) -> list[SampleRow]:
@@ -102,29 +100,3 @@ def _class_name(label: int | None, names: Sequence[str]) -> str:
     if label is None:
         return "samples"
     return names[label] if names else f"class {label}"
-
-
-def _curves(bench: Bench) -> list[Curves]:
-    tokenizer, prior = _history(bench.subjects.tokenizer), _history(bench.subjects.prior)
-    return [
-        curves_from_history(
-            tokenizer,
-            {"training": "train/pixel", "validation": "validation/l1"},
-            title="Tokenizer: L1",
-            unit="",
-        ),
-        curves_from_history(tokenizer, {"validation": "validation/psnr"}, title="Tokenizer: PSNR", unit="dB"),
-        curves_from_history(
-            tokenizer, {"validation usage": "validation/usage"}, title="Tokenizer: codebook usage", unit=""
-        ),
-        curves_from_history(
-            prior, {"training": "train/loss", "validation": "validation/nll"}, title="Prior: NLL", unit="nats/token"
-        ),
-    ]
-
-
-def _history(artifact: Artifact) -> list[dict[str, Any]]:
-    """Empty of an imported model: nobody here trained it."""
-    if not any(entry.path == CURVES_FILE for entry in artifact.manifest.files):
-        return []
-    return [json.loads(line) for line in artifact.read(CURVES_FILE).splitlines()]

@@ -57,11 +57,11 @@ def expected_columns(config: PipelineConfig, published: Callable[[str], Tokenize
         config: of the pipeline.
         published: the config of a tokenizer by fingerprint or URI.
     """
-    size_px, factor = config.tokenizer.autoencoder.resolution_px, config.tokenizer.autoencoder.downsampling_factor
+    size_px = config.tokenizer.autoencoder.resolution_px
+    side = config.tokenizer.grid(size_px, size_px)[0]
     found = {}
     for name, condition in config.encode.conditions.items():
         if isinstance(condition, CoordinatesCondition):
-            side = size_px // factor
             found[name] = ExpectedColumn(_spec(name, condition.num_levels, side, side))
         elif isinstance(condition, BoxesCondition):
             found[name] = ExpectedColumn(_spec(name, condition.codebook_size, 1, condition.num_tokens))
@@ -77,8 +77,8 @@ def _plane(
     section = config.tokenizer if wanted is None else config.condition_tokenizers.get(wanted)
     model = published(wanted) if wanted is not None and section is None else section
     assert model is not None
-    plane = condition.plane or getattr(section, "plane", None)
-    side_px = config.tokenizer.autoencoder.resolution_px
+    plane = condition.plane or model.plane
+    side_px = config.tokenizer.window_px
     side_px //= plane.factor if isinstance(plane, LowResolutionPlane) else 1
     cost = tokenizer_cost(model).encode_flops * (side_px / model.autoencoder.resolution_px) ** 2
     return ExpectedColumn(_spec(name, model.codebook_size, *model.grid(side_px, side_px)), cost)

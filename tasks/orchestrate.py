@@ -6,23 +6,26 @@ its artifact is really there, whole; otherwise the task runs again. What is retu
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from prefect import State, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
+from prefect.runtime import deployment
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
-from datasets.store import Artifact, ArtifactRef, Store, StoreUnavailable
+from datasets.store import ArtifactRef, LeaseLost, Store, StoreUnavailable
 from tasks.progress import Reporter, Terminal
+from tasks.progress_page import ProgressPage
 from tasks.records import StageRecords, record_name
 from tasks.stage import Request, execute
+from vqgan_core.training import TrainingInterrupted
 
-#: The view that is shown on a run's page.
-SUMMARY = "summary.md"
+#: What may be otherwise at the next try.
+PASSING = (StoreUnavailable, LeaseLost, ConnectionError, TimeoutError)
 
 #: What became of a stage: its name, "Cached" or "Completed", and the artifact.
 Outcome = tuple[str, str, ArtifactRef]
@@ -34,8 +37,11 @@ def _record_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Storage and network faults pass; everything else would fail again."""
-    return isinstance(state.result(raise_on_failure=False), StoreUnavailable)
+    """Storage and network faults pass; everything else would fail again.
+
+    A lost lease is one: this process stood still, another run builds the artifact, and the next try is served by it.
+    """
+    return isinstance(state.result(raise_on_failure=False), PASSING)
 
 
 @task(
@@ -51,11 +57,28 @@ def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
 def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[str, Any]:
     """Build and publish one artifact; the result is its reference as plain JSON."""
     get_run_logger().info("%s: building %s", request.stage.name, request.fingerprint)
-    return execute(request, Store.open(store), reporter).model_dump(mode="json")
+    try:
+        return execute(request, Store.open(store), reporter).model_dump(mode="json")
+    except TrainingInterrupted:
+        if deployment.id:  # the checkpoint is written: now Prefect may have its signal, and cancel or retry the run
+            signal.raise_signal(signal.SIGTERM)
+        raise
 
 
-def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) -> Outcome:
+def title(request: Request, name: str) -> str:
+    """What a run of a stage is called: stage, config, what is special, the artifact."""
+    stage, *special = request.label.split(" · ")
+    return " · ".join([stage, name, *special, request.fingerprint[:8]])
+
+
+def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | None = None) -> Outcome:
     """Run a stage inside a flow: served from the cache, or built.
+
+    Args:
+        request: what is wanted.
+        store: where from and where to.
+        name: of the config, for people.
+        reporter: where progress is told; None: on the run's page, and as lines.
 
     Raises:
         Exception: whatever the stage raised, after the task's own retries.
@@ -64,19 +87,11 @@ def run(request: Request, store: StoreConfig, reporter: Reporter | None = None) 
     there = shelf.lookup(request.stage.kind, request.fingerprint) is not None
     state = publish.with_options(
         name=request.stage.name,
-        task_run_name=f"{request.label} · {request.fingerprint[:8]}",
+        task_run_name=title(request, name),
         result_storage=StageRecords.open(store),
         refresh_cache=not there,
-    )(request, store, reporter or Terminal(), return_state=True)
+    )(request, store, reporter or ProgressPage(Terminal()), return_state=True)
     state.result(raise_on_failure=True)
     found = shelf.lookup(request.stage.kind, request.fingerprint)
     assert found is not None, "a completed stage has published its artifact"
-    _show(found)
     return request.stage.name, state.name or state.type.value, found.ref
-
-
-def _show(artifact: Artifact) -> None:
-    """Put an artifact's short report, if it has one, on the run's page in the UI."""
-    if any(entry.path == SUMMARY for entry in artifact.manifest.views):
-        key = f"{artifact.manifest.kind}-{artifact.manifest.fingerprint[:12]}"
-        create_markdown_artifact(artifact.read(SUMMARY).decode(), key=key, description=artifact.ref.uri)

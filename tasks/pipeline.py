@@ -18,6 +18,7 @@ from tasks.config import PipelineConfig
 from tasks.generations import find_parent
 from tasks.models import prior_config
 from tasks.stage import Request, Stage
+from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 from vqgan_core.config import PlaneCondition
 
@@ -152,7 +153,7 @@ STEPS: Mapping[str, Step] = {
         Step(
             train_tokenizer.STAGE,
             ("corpus",),
-            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus")),
+            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus"), tokenizer_start(p.config)),
         ),
         Step(
             encode.STAGE,
@@ -161,7 +162,11 @@ STEPS: Mapping[str, Step] = {
                 p.config.encode, p.artifact("corpus"), p.artifact("tokenizer"), p.condition_tokenizers()
             ),
         ),
-        Step(train_prior.STAGE, ("tokens",), lambda p: train_prior.request(p.config.prior, p.artifact("tokens"))),
+        Step(
+            train_prior.STAGE,
+            ("tokens",),
+            lambda p: train_prior.request(p.config.prior, p.artifact("tokens"), prior_start(p.config)),
+        ),
         Step(
             sample.STAGE,
             ("prior", "tokenizer"),

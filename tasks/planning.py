@@ -23,6 +23,7 @@ from tasks.expected_columns import check_columns, expected_columns
 from tasks.models import tokenizer_config
 from tasks.pipeline import Pipeline, Step, steps_of
 from tasks.stage import Headway, Request
+from tasks.start import prior_start, tokenizer_start
 from vqgan_core.training import resolve_device
 from vqgan_core.training.precision import Precision
 
@@ -37,9 +38,11 @@ def plan_rows(config: PipelineConfig) -> list[dict[str, Any]]:
 
     Raises:
         SourceError: the source cannot be listed.
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or has nothing that an init_from names.
         ValueError: sizes that do not fit together, as the stage itself would say.
     """
+    tokenizer_start(config)  # also of a stage that still waits for its input
+    prior_start(config)
     planner = _Planner(config)
     return [planner.row(step) for step in steps_of(config)]
 

@@ -22,7 +22,7 @@ from PIL import Image
 from datasets.ingest.tar import read_tar, write_tar
 from datasets.store import Artifact, Store, Workspace
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
-from tasks.pixels import to_pixels
+from tasks.plane import pictures
 from tasks.report.pictures import grid, png_bytes
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.told import Told
@@ -161,7 +161,7 @@ def _draw(config: SamplingConfig, models: _Models, batch: Sequence[Sample]) -> l
     columns = None if models.told is None else models.told.columns(records)
     tokens = sample_tokens(models.prior, given, [item.seed for item in batch], config, columns=columns)
     images = models.tokenizer.decode(tokens.reshape(len(batch), spec.height, spec.width))
-    return to_pixels(images)
+    return pictures(images, models.tokenizer.config)
 
 
 def _about(config: SampleConfig, models: _Models, item: Sample) -> bytes:

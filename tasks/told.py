@@ -19,16 +19,14 @@ from datasets.store import Artifact, Store
 from datasets.token_file import TokenColumn
 from datasets.tokens import TokenDataset
 from tasks.columns import check_compatible
-from tasks.models import load_tokenizer
-from tasks.pixels import to_pixels
+from tasks.models import load_tokenizer, tokenizer_config
+from tasks.plane import pictures, voc_palette
 from vqgan_core.config import BoxesCondition
 from vqgan_core.prior import Prior
 from vqgan_core.prior.coordinates import coordinate_image
 from vqgan_core.prior.layouts import layout_objects
 
 LAYOUT_PX = 128
-#: Twenty colours that are told apart, then again from the start.
-_PALETTE = np.array([[(37 * i + 60) % 256, (101 * i + 120) % 256, (197 * i + 30) % 256] for i in range(20)], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,7 @@ def pictures_of(
         return list((levels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     with torch.no_grad():
         decoded = load_tokenizer(tokenizer, device).decode(grids.to(device)).cpu()
-    if tokenizer.manifest.recipe.get("loss", {}).get("pixel") in ("bce", "cross_entropy"):
-        return list(_PALETTE[decoded.argmax(1).numpy() % len(_PALETTE)])
-    return to_pixels(decoded)
+    return pictures(decoded, tokenizer_config(tokenizer))
 
 
 def _layout(column: TokenColumn, tokens: list[int]) -> UInt8[np.ndarray, "H W C"]:
@@ -100,9 +96,9 @@ def _layout(column: TokenColumn, tokens: list[int]) -> UInt8[np.ndarray, "H W C"
     about.pop("annotations_sha256")
     config = BoxesCondition.model_validate({**about, "annotations": "-"})
     sheet = Image.new("RGB", (LAYOUT_PX, LAYOUT_PX), (255, 255, 255))
-    pen = ImageDraw.Draw(sheet)
+    pen, palette = ImageDraw.Draw(sheet), voc_palette(21)
     for item in layout_objects(tokens, config, len(classes)):
-        box, colour = item.box, tuple(_PALETTE[item.category % len(_PALETTE)].tolist())
+        box, colour = item.box, tuple(palette[1 + item.category % 20].tolist())
         corners = [value * (LAYOUT_PX - 1) for value in (box.left, box.top, box.right, box.bottom)]
         pen.rectangle(corners, outline=colour, width=2)
         pen.text((corners[0] + 3, corners[1] + 2), str(classes[item.category]), fill=colour)

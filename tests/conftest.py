@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,13 +12,27 @@ import torch
 from tests.processes import Marked
 
 if TYPE_CHECKING:
+    from xdist.scheduler import Scheduling
+
     from tests.tiny import Published
 
+REAL_SERVER = "tests/flows/server/"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--parity", default=str(SHARED / "parity"), help="directory of golden cases with a manifest.json")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Each file in one process; all files that need the real Prefect server in the same one, so that one is started."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only where pytest-xdist is in use
+
+    class ByFileOrServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return REAL_SERVER if nodeid.startswith(REAL_SERVER) else super()._split_scope(nodeid)
+
+    return ByFileOrServer(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 _NAME = "TESSERA_TEST_MARK"
@@ -28,6 +29,7 @@ class Marked:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         largest_file: int = resource.RLIM_INFINITY,
+        output: IO[str] | None = None,
         start_new_session: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
@@ -37,6 +39,7 @@ class Marked:
             environment: Variables besides those of this process.
             start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
+            output: Where all its output goes; None: into pipes.
         """
 
         def prepare() -> None:
@@ -49,8 +52,8 @@ class Marked:
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             start_new_session=start_new_session,
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from datasets.ingest.rows import TOMBSTONE_SCHEMA
+from datasets.store import Draft, Store
+from datasets.store.pointers import promote
 from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 from tests import tiny
 from tests.tiny import Published, Recorder, Stopped
@@ -82,6 +84,14 @@ def two_columns() -> TokenMeta:
     )
 
 
+def pointed() -> Any:
+    """A pointer's entry, of a store in memory."""
+    store = Store.open("memory://pointed")
+    ref = store.publish(Draft("prior", "a" * 64, "train_prior", "1", {}, files={"a": b"1"}))
+    promote(store, "digits", ref)
+    return json.loads(store.storage.read("pointers/digits/000001.json"))
+
+
 def loaded(pattern: str) -> Callable[[Path], Any]:
     return lambda store: json.loads(one(store, pattern).read_text())
 
@@ -104,6 +114,7 @@ FRESH: dict[str, Callable[[Path], Any]] = {
     "a metric": lambda store: json.loads(one(store, "evaluation/*/metrics.json").read_text())[0],
     "classifier.json": loaded("evaluation/*/classifier.json"),
     "a claim": loaded("claims/*/000001.json"),
+    "a pointer": lambda _: pointed(),
 }
 COLUMNS = {
     "index.parquet": "corpus/*/index.parquet",

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from tasks.config import PRESETS, PipelineConfig, find_preset
 from vqgan_core.config import Config, ConfigError, ExecutionConfig, PatchGanConfig, canonical_json
-from vqgan_core.config.base import LATER
+from vqgan_core.config.base import INPUT, LATER
 from vqgan_core.losses import PatchDiscriminator
 from vqgan_core.tokenizer.cost import num_parameters, tokenizer_cost
 
@@ -192,14 +192,18 @@ def test_a_preset_with_a_typing_mistake_is_refused(name: str) -> None:
         PipelineConfig.preset(name, {"sample.temprature": 1.0})
 
 
+#: Of the pipeline's config: a title, where, and what flows decide.
+NO_STAGES = {"name", "store", "promote", "retrain"}
+
+
 def test_execution_is_no_recipe() -> None:
     """Where a stage runs, and how fast, is in no fingerprint; everything else is."""
-    stages = [field.annotation for name, field in PipelineConfig.model_fields.items() if name not in {"name", "store"}]
+    stages = [field.annotation for name, field in PipelineConfig.model_fields.items() if name not in NO_STAGES]
     for stage in stages:
         assert isinstance(stage, type)
         assert issubclass(stage, Config)
         config = stage()
         fields = type(config).model_fields
-        later = {name for name, field in fields.items() if LATER in field.metadata}
+        later = {name for name, field in fields.items() if {LATER, INPUT} & set(field.metadata)}
         assert set(fields) - set(config.recipe()) - later == {"execution"}
         assert isinstance(getattr(config, "execution"), ExecutionConfig)  # noqa: B009 - Config itself has none

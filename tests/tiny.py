@@ -71,10 +71,10 @@ VALUES: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def write_digits(folder: Path, count: int = NUM_DIGITS) -> Path:
-    """Write scikit-learn's first digits as 8×8 PNG files, a sub-folder a class."""
+def write_digits(folder: Path, count: int = NUM_DIGITS, start: int = 0) -> Path:
+    """Write scikit-learn's digits from `start` to `count` as 8×8 PNG files, a sub-folder a class."""
     bunch = load_digits()
-    for number in range(count):
+    for number in range(start, count):
         path = folder / str(bunch.target[number]) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.round(bunch.images[number] * (255 / 16)).astype(np.uint8)

@@ -169,7 +169,7 @@ class _Sweep:
 
 
 def _group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Sort a listing into the folders of artifacts, parts, workspaces and claims; the rest is not ours."""
+    """Sort a listing into the folders of artifacts, parts, workspaces and claims; the rest is not ours or stays."""
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         segments = entry.path.split("/")
@@ -178,7 +178,7 @@ def _group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
             groups["claims"].append(entry)
         elif len(segments) > depth:
             folder = "/".join(segments[:depth])
-            if segments[0] in RESERVED or _ARTIFACT.fullmatch(folder):
+            if segments[0] in RESERVED - {"pointers"} or _ARTIFACT.fullmatch(folder):
                 groups[folder].append(entry)
     return dict(groups)
 

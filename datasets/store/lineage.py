@@ -35,14 +35,13 @@ def find_artifact(store: Store, name: str, kind: str | None = None) -> Artifact:
 
 
 def ancestors(store: Store, manifest: Manifest) -> list[Manifest]:
-    """An artifact and all that it was made from, the sources first; each once."""
-    known = {found.fingerprint: found for found in store.artifacts()}
+    """An artifact and all that it was made from, the sources first; each once. What is not there is left out."""
     ordered: dict[str, Manifest] = {}
 
     def visit(current: Manifest) -> None:
         for ref in current.inputs:
-            if ref.fingerprint in known and ref.fingerprint not in ordered:
-                visit(known[ref.fingerprint])
+            if ref.fingerprint not in ordered and (found := store.manifest(ref)) is not None:
+                visit(found)
         ordered[current.fingerprint] = current
 
     visit(manifest)

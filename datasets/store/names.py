@@ -4,6 +4,7 @@
 <root>/parts/<kind>/<key>/part.json, files …           parts that artifacts share
 <root>/work/<kind>/<fingerprint>/…                     checkpoints and pieces of runs that are not finished
 <root>/claims/<kind>-<fingerprint>/000001.json …       who computes what
+<root>/pointers/<name>/000001.json …                   what a name points to; the highest number is current
 <root>/records/…                                       what Prefect remembers of tasks (tasks.records)
 """
 
@@ -20,18 +21,21 @@ __all__ = [
     "check_file",
     "check_kind",
     "check_name",
+    "check_pointer",
     "claim_folder",
     "part_folder",
+    "pointer_folder",
     "resolve",
     "work_folder",
 ]
 
 MANIFEST = "manifest.json"
 PART = "part.json"
-RESERVED = frozenset({"parts", "work", "claims", "records"})
+RESERVED = frozenset({"parts", "work", "claims", "pointers", "records"})
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,199}")
+_POINTER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SHARED = "../../parts/"
 
 
@@ -56,6 +60,17 @@ def check_name(name: str) -> str:
         raise ValueError(
             f"name {name!r}: expected letters, digits and . _ = + - only, beginning with one of the first two"
         )
+    return name
+
+
+def check_pointer(name: str) -> str:
+    """Return a pointer's name.
+
+    Raises:
+        ValueError: it is more than lower-case letters, digits and dashes.
+    """
+    if not _POINTER.fullmatch(name):
+        raise ValueError(f"pointer {name!r}: expected lower-case letters, digits and dashes (my-faces), at most 63")
     return name
 
 
@@ -91,6 +106,11 @@ def work_folder(kind: str, fingerprint: str) -> str:
 def claim_folder(kind: str, fingerprint: str) -> str:
     """Where it is written who computes an artifact."""
     return f"claims/{check_kind(kind)}-{check_name(fingerprint)}"
+
+
+def pointer_folder(name: str) -> str:
+    """Where the row of a pointer lies."""
+    return f"pointers/{check_pointer(name)}"
 
 
 def resolve(folder: str, path: str) -> str:

@@ -131,6 +131,10 @@ class Store:
         manifests = [manifest for manifest in found if manifest is not None]
         return sorted(manifests, key=lambda manifest: (manifest.created, manifest.fingerprint))
 
+    def manifest(self, ref: InputRef) -> Manifest | None:
+        """Return what is written about an artifact; whether its files are there is not looked at. None: nothing is."""
+        return self._manifest_or_warning(ref.kind, ref.fingerprint)
+
     def claim(
         self, kind: str, fingerprint: str, *, on_wait: Callable[[_lease.Holder], None] | None = None
     ) -> AbstractContextManager[_lease.Lease]:

@@ -22,13 +22,18 @@ from numpy.typing import NDArray
 
 from tasks.report.inputs import CodeUse, Curves
 
-__all__ = ["curves_svg", "histogram_svg"]
+__all__ = ["curves_svg", "histogram_svg", "standalone"]
 
 # Stand-in → CSS variable. The stand-ins are colours that nothing else in a figure has.
 _INK, _MUTED, _RULE = "#010101", "#020202", "#030303"
 _SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808")
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _RULE: "rule"} | {c: f"series-{i}" for i, c in enumerate(_SERIES)}
 
+#: Where no page gives the variables: colours that can be read on white and on black.
+_ON_ANY_PAPER = {
+    "ink": "#7c7f88", "muted": "#7c7f88", "rule": "#9b9da555", "series-0": "#4f86c6", "series-1": "#d07a43",
+    "series-2": "#4c9c7e", "series-3": "#9a74b5", "series-4": "#ad9638",
+}  # fmt: skip
 _SIZE_INCHES = (5.2, 2.9)
 _MOST_BARS = 400
 _MOST_POINTS = 600
@@ -100,6 +105,14 @@ def histogram_svg(use: CodeUse) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         _legend_above(axes, 2)
         return _svg(figure, "Code histogram")
+
+
+def standalone(drawing: str) -> str:
+    """A figure as a document of its own, for places that know neither our variables nor our font."""
+    variables = ";".join(f"--{name}:{colour}" for name, colour in _ON_ANY_PAPER.items())
+    width, height = (round(72 * inches) for inches in _SIZE_INCHES)
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+    return drawing.replace("<svg ", f'{opening}style="{variables};font-family:system-ui,sans-serif" ', 1)
 
 
 @contextmanager

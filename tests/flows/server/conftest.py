@@ -1,0 +1,73 @@
+"""One real server with workers for all tests of this folder."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flows.server.service import Service, until
+from tests.processes import Marked
+from tests.tiny import Published, write_preset
+
+#: A worker asks for runs, and hears of changes, more often than people need.
+IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+#: Secrets that every worker is given, and that may be found nowhere afterwards.
+PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": "planted-77d0a3c5e81b"}
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`tessera server`; its first start migrates a database, which takes half a minute."""
+    home = tmp_path_factory.mktemp("prefect")
+    marked = Marked()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    output = (home / "output.log").open("w")
+    process = marked.start(
+        "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1",
+        environment={**IMPATIENT, **PLANTED, "PREFECT_HOME": str(home)}, output=output,
+    )  # fmt: skip
+    found = Service(f"http://127.0.0.1:{port}/api", home, process)
+    try:
+        until(lambda: _has_workers(found) or process.poll() is not None, "the server and its workers")
+        assert process.poll() is None, (home / "output.log").read_text()
+        yield found
+    finally:
+        marked.stop_all()
+
+
+def _has_workers(service: Service) -> bool:
+    try:
+        return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in ("cpu", "gpu"))
+    except (httpx.HTTPError, OSError):
+        return False
+
+
+@dataclass(frozen=True)
+class Journey:
+    """Two runs of one config."""
+
+    folder: Path
+    runs: tuple[str, str]
+    seconds: tuple[float, float]
+
+
+@pytest.fixture(scope="session")
+def journey(service: Service, published: Published, tmp_path_factory: pytest.TempPathFactory) -> Journey:
+    """The tiny pipeline, run through the API, and the same again."""
+    folder = tmp_path_factory.mktemp("journey")
+    preset = write_preset(folder / "tiny.yaml", folder / "store", published.source)
+    runs, seconds = [], []
+    for _ in range(2):
+        started = time.monotonic()
+        runs.append(service.start("end-to-end", preset=str(preset), store=str(folder / "store")))
+        assert service.finished(runs[-1])["state"]["name"] == "Completed", service.logs(runs[-1])
+        seconds.append(time.monotonic() - started)
+    return Journey(folder, (runs[0], runs[1]), (seconds[0], seconds[1]))
