@@ -95,7 +95,8 @@ class Pipeline:
 
     def condition_request(self, name: str) -> Request:
         """The request of a tokenizer in condition_tokenizers."""
-        return train_tokenizer.request(self.config.condition_tokenizers[name], self.artifact("corpus"))
+        section = self.config.condition_tokenizers[name]
+        return train_tokenizer.request(section, self.artifact("corpus"), tokenizer_start(self.config, section))
 
     def condition_tokenizers(self) -> dict[str, Artifact]:
         """The tokenizer of each condition that has one of its own.

@@ -38,9 +38,9 @@ def tokenizer(size_px: int, num_levels: int, **fields: Any) -> dict[str, Any]:
 
 def prior(**fields: Any) -> dict[str, Any]:
     """A prior of ten thousands of parameters."""
-    training = {"num_steps": 150, "batch_size": 16, "learning_rate": 5e-3, "validate_every_steps": 50}
+    training = {"num_steps": 600, "batch_size": 16, "learning_rate": 3e-3, "validate_every_steps": 100}
     return {
-        "architecture": "modern", "num_layers": 1, "num_heads": 2, "width": 32, "condition": "none",
+        "architecture": "gpt", "num_layers": 1, "num_heads": 2, "width": 32, "condition": "none",
         "training": training, "execution": CPU, **fields,
     }  # fmt: skip
 
