@@ -140,30 +140,51 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
 
 
 def likelihood(bench: Bench, _work: Work) -> list[Metric]:
-    """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens."""
+    """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens.
+
+    A prior that is told something is also scored with what belongs to another record, in another view if there are
+    several (a coordinate is the same for all records of a view): how much it looks at its condition.
+    """
     tokens, spec, config = bench.tokens, bench.prior.spec, bench.prior.config
     split = "val" if tokens.num_records("val") else "train"
-    total, count = 0.0, 0
+    names = [name for name in ("labels", *config.condition_columns) if name != "labels" or bench.prior.takes_labels]
+    others = {name: _others(tokens, split, name) for name in names}
+    sums, count, seen = {"told": 0.0, "shuffled": 0.0}, 0, 0
     with torch.no_grad():
         for batch in tokens.sequential(split, bench.config.execution.batch_size, **reads(config)):
-            given = {name: rows.to(bench.device) for name, rows in batch.items()}
-            total += bench.prior.nll(given["tokens"], given["labels"], columns=given).double().sum().item()
-            count += given["tokens"].numel()
-    nats = total / count
+            size = len(batch["tokens"])
+            shuffled = {**batch, **{name: rows[seen : seen + size] for name, rows in others.items()}}
+            for kind, rows in {"told": batch, **({"shuffled": shuffled} if names else {})}.items():
+                given = {name: values.to(bench.device) for name, values in rows.items()}
+                nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
+                sums[kind] += nll.double().sum().item()
+            seen, count = seen + size, count + batch["tokens"].numel()
+    nats = sums["told"] / count
     tokenizer = bench.tokenizer.config
     values_a_pixel = 1 if tokenizer.takes_label_maps else tokenizer.autoencoder.image_channels
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
     values = values_a_pixel * num_latents * bench.tokenizer.factor**2
     bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
-    seen, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
-    unigram = unigram_nll(seen, held_out, spec.codebook_size)
+    known, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
+    unigram = unigram_nll(known, held_out, spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
     common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
-    return [
+    found = [
         Metric(name="prior NLL", value=nats, unit="nats/token", **common),
         Metric(name="prior bits/dim", value=bits, unit="bits/dim", note="of the tokens, spread over pixels", **common),
         Metric(name="unigram NLL", value=unigram, unit="nats/token", note="per-position frequencies", **common),
     ]
+    if names and seen > 1:
+        note = f"with another record's {' and '.join(names)}"
+        value = sums["shuffled"] / count
+        found.append(Metric(name="prior NLL, shuffled condition", value=value, unit="nats/token", note=note, **common))
+    return found
+
+
+def _others(tokens: TokenDataset, split: str, name: str) -> Tensor:
+    """Of each record, the label or a column of the one before it, as the last view shows it."""
+    rows = tokens.labels(split) if name == "labels" else tokens.tokens(split, tokens.views[-1], name)
+    return rows.roll(1, 0)
 
 
 def classifier(bench: Bench, work: Work) -> list[Metric]:

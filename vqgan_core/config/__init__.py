@@ -1,8 +1,10 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
+from vqgan_core.config.conditions import BoxesCondition, ConditionConfig, CoordinatesCondition, PlaneCondition
 from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, SweepConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
@@ -59,11 +61,14 @@ __all__ = [
     "PRIOR_SIZES",
     "AugmentConfig",
     "AutoencoderConfig",
+    "BoxesCondition",
     "ClassifierConfig",
     "CompletionConfig",
+    "ConditionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "CoordinatesCondition",
     "DomainRejection",
     "EdgesPlane",
     "EmaQuantizerConfig",
@@ -76,6 +81,7 @@ __all__ = [
     "GumbelQuantizerConfig",
     "ImagePlane",
     "IntervalGuidance",
+    "LayoutConfig",
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
@@ -85,6 +91,7 @@ __all__ = [
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PlaneCondition",
     "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
