@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from datasets.store import Manifest, Store
+from datasets.store import ArtifactRef, Manifest, Store
 from flows.local_server import local_server
 from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
@@ -20,14 +20,20 @@ FINGERPRINT_LENGTH = 64
 
 def run(options: argparse.Namespace) -> int:
     """`tessera run CONFIG [key=value …]`."""
-    return _run_flow(options, "end_to_end", {})
+    run_flow(options, "end_to_end", {})
+    return 0
 
 
 def run_stage(options: argparse.Namespace) -> int:
     """`tessera STAGE CONFIG [key=value …] [--corpus FINGERPRINT …]`."""
-    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "condition_tokenizer")
-    given = {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
-    return _run_flow(options, options.stage, given)
+    run_flow(options, options.stage, given_of(options))
+    return 0
+
+
+def given_of(options: argparse.Namespace) -> dict[str, str]:
+    """The artifacts that a command was told to read."""
+    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "condition_tokenizer")
+    return {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -36,7 +42,7 @@ def plan(options: argparse.Namespace) -> int:
         return _plan_scale(options)
     from tasks.planning import plan_rows  # noqa: PLC0415 - imports torch
 
-    rows = plan_rows(_config(options))
+    rows = plan_rows(config_of_options(options))
     if options.json:
         print_json(rows)
         return 0
@@ -54,7 +60,7 @@ def _plan_scale(options: argparse.Namespace) -> int:
 
     if any(count < 1 for count in options.images):
         raise ConfigError(f"--images takes numbers of images, got {' '.join(map(str, options.images))}")
-    config = _config(options)
+    config = config_of_options(options)
     costs = measure_costs(config)
     rows = scale_rows(config, tuple(options.images) or LADDER, costs)
     if options.json:
@@ -86,12 +92,16 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     return values | ({"store.url": url} if url else {})
 
 
-def _config(options: argparse.Namespace) -> PipelineConfig:
+def config_of_options(options: argparse.Namespace) -> PipelineConfig:
+    """The config that a command was given."""
     return PipelineConfig.preset(options.config, overrides_of(options))
 
 
-def _run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> int:
-    config = _config(options)  # a wrong config is told before anything is started
+def run_flow(
+    options: argparse.Namespace, name: str, given: dict[str, str], config: PipelineConfig | None = None
+) -> dict[str, Any]:
+    """Run a flow by name, say what became of its stages, and return the reference of its last artifact."""
+    config = config or config_of_options(options)  # a wrong config is told before anything is started
     with local_server(debug=options.debug):
         import importlib  # noqa: PLC0415 - after the server's environment is set
 
@@ -102,18 +112,18 @@ def _run_flow(options: argparse.Namespace, name: str, given: dict[str, str]) -> 
         ledger = Ledger(Terminal())
         token = current_ledger.set(ledger)
         try:
-            result = flow(preset=options.config, **given, overrides=overrides_of(options))
+            result: dict[str, Any] = flow(preset=options.config, **given, overrides=overrides_of(options))
         finally:
             current_ledger.reset(token)
     store = Store.open(config.store)
     rows = [_row(stage, state, store.get(ref).manifest) for stage, state, ref in ledger.outcomes]
     if options.json:
         print_json({"result": result, "stages": rows})
-        return 0
+        return result
     _print_summary(config.name, rows)
-    if result["kind"] == "evaluation":
+    if any(entry.path == "report.html" for entry in store.get(ArtifactRef(**result)).manifest.views):
         sys.stdout.write(f"report: {result['uri']}/report.html\n")
-    return 0
+    return result
 
 
 def _row(stage: str, state: str, manifest: Manifest) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     """
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
+    sample.refuse_later_inputs(config.sample)
     check_columns(config)
     run = StageRunner(config)
     starts = tokenizer_start(config), prior_start(config)  # what is wrong with them is told before anything is made
@@ -73,7 +74,7 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     others = Pipeline(config, {"corpus": corpus.ref.uri}).condition_tokenizers()
     tokens = run(encode.request(config.encode, corpus, tokenizer, others))
     prior = run(train_prior.request(config.prior, tokens, starts[1]))
-    samples = run(sample.request(config.sample, prior, tokenizer, tokens if config.prior.condition_columns else None))
+    samples = run(sample.request(config.sample, prior, tokenizer, tokens=tokens))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))
     return evaluation.ref.model_dump(mode="json")

@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -83,7 +83,9 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    rooms = (_add_run, _add_inspect, _add_tokens, _add_models, _add_corpus, _add_pointers, _add_server)
+    rooms = (
+        _add_run, _add_inspect, _add_corpus, _add_tokens, _add_models, _add_experiments, _add_pointers, _add_server,
+    )  # fmt: skip
     for add_room in rooms:
         add_room(commands)
     return top
@@ -100,9 +102,11 @@ def _add_run(commands: Commands) -> None:
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
         if name == "train-tokenizer":
             stage.add_argument("--condition-tokenizer", metavar="NAME", help="train this one of condition_tokenizers")
-        if name == "sample":
-            told = "token dataset whose records a prior is told, not the one that it was trained on"
-            stage.add_argument("--tokens", metavar="FINGERPRINT", help=told)
+    sweep = commands.add_with_config(
+        "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
+    )
+    for kind in ("corpus", "tokenizer", "tokens", "prior", "evaluation"):
+        sweep.add_argument(f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own")
     plan = commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
     plan.add_argument(
         "--images",
@@ -113,10 +117,19 @@ def _add_run(commands: Commands) -> None:
     )
 
 
+def _add_experiments(commands: Commands) -> None:
+    group = commands.group("experiment", "train several things and compare them on one page")
+    priors = group.add_with_config("priors", "several priors on the same tokens", "experiment:priors")
+    priors.add_argument("--tokens", metavar="FINGERPRINT", help="read this tokens artifact, not the config's own")
+    group.add_with_config("factors", "tokenizers of several downsampling factors", "experiment:factors")
+
+
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples or evaluation; all without it"
+        "kind",
+        nargs="?",
+        help="corpus, tokenizer, tokens, prior, samples, evaluation, sweep or experiment; all without it",
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")

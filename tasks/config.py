@@ -19,6 +19,7 @@ from vqgan_core.config import (
     EvaluateConfig,
     PlaneCondition,
     SampleConfig,
+    SweepConfig,
     TrainPriorConfig,
 )
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
@@ -51,6 +52,8 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    sweep: SweepConfig = SweepConfig()
+    """Which settings of sampling `tessera sweep` tries."""
     promote: PromoteConfig = PromoteConfig()
     """When a candidate becomes current; not part of any fingerprint."""
     retrain: RetrainConfig = RetrainConfig()
@@ -105,16 +108,16 @@ def _check_tokenizer(name: str, section: TokenizerConfig, shard: ShardConfig) ->
         )
 
 
-def find_preset(name: str) -> Path:
-    """The YAML file of a preset name or path.
+def find_preset(name: str, folder: Path = PRESETS) -> Path:
+    """The YAML file of a preset name in a folder, or of a path.
 
     Raises:
         ConfigError: neither a file nor a preset; names the presets there are.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    path = PRESETS / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ConfigError(f"there is no preset {name!r}: choose one of {known}, or give the path of a .yaml file")
     return path

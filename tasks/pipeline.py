@@ -71,6 +71,20 @@ class Pipeline:
         """
         return STEPS[stage].request(self)
 
+    def of_samples(self, prior: Artifact) -> dict[str, Artifact]:
+        """What samples of a prior are made from beside prior and tokenizer.
+
+        An evaluation comes later in the pipeline: another run's is read if it was given.
+        """
+        found = {}
+        if "tokens" in sample.reads(self.config.sample):
+            found["tokens"] = self.artifact("tokens")
+        elif (told := self.told(prior)) is not None:
+            found["tokens"] = told
+        if "evaluation" in self._given:
+            found["evaluation"] = self.artifact("evaluation")
+        return found
+
     def artifact(self, kind: str) -> Artifact:
         """A published artifact of this pipeline: a given one, or the one that its stage's request names.
 
@@ -172,7 +186,7 @@ STEPS: Mapping[str, Step] = {
             sample.STAGE,
             ("prior", "tokenizer"),
             lambda p: sample.request(
-                p.config.sample, p.artifact("prior"), p.artifact("tokenizer"), p.told(p.artifact("prior"))
+                p.config.sample, p.artifact("prior"), p.artifact("tokenizer"), **p.of_samples(p.artifact("prior"))
             ),
         ),
         Step(

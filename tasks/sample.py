@@ -1,17 +1,20 @@
 """Stage sample: prior + tokenizer → images, as WebDataset shards with label, seed and settings of each, and a grid.
 
-A prior with condition columns is told records of a token dataset, several images each. Image i is drawn from its own
-seed, derived from the config's seed and i alone. A sample set can be the source of a new corpus. The unit that survives
-a kill is one shard.
+Image i is drawn from its own seed, derived from the config's seed and i alone. A sample set can be the source of a new
+corpus. A prior with condition columns is told records of a token dataset, and draws several images for each. The unit
+that survives a kill is one shard. Where a classifier rejects, shards of all that was drawn are such
+units, and what is kept of them is published.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,66 +23,116 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.ingest.tar import read_tar, write_tar
-from datasets.store import Artifact, Store, Workspace
+from datasets.store import Artifact, InputRef, Store, Workspace
+from datasets.store.fingerprint import sha256
+from datasets.tokens import TokenDataset
+from tasks.columns import check_compatible
+from tasks.drawing import Drawer, Drawn, Score, about
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
-from tasks.plane import pictures
+from tasks.progress import Bar
 from tasks.report.pictures import grid, png_bytes
+from tasks.sample_plan import Records, Sample, num_drawn_per_class, num_images, planned, records_of
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.told import Told
-from vqgan_core.config import PriorConfig, SampleConfig, SamplingConfig, canonical_json
-from vqgan_core.prior import Prior, sample_tokens
-from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.config import ConfigError, SampleConfig, TorchvisionRejection
+from vqgan_core.evaluation import DomainClassifier
+from vqgan_core.evaluation.rejection import keep_best
+from vqgan_core.evaluation.torchvision_scorer import ScorerWeightsError, TorchvisionScorer
+from vqgan_core.prior import Prior
 from vqgan_core.training import prepare, resolve_device
-from vqgan_core.training.streams import stream_seed
 
 STAGE = Stage("sample", "1", "samples")
 GRID_COLUMNS = 20
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image to draw."""
+class Given:
+    """The artifacts that a sample set is made from."""
 
-    number: int
-    label: int | None
-    seed: int
-    record: int | None = None
-    """Which of the told records, if any."""
+    prior: Artifact
+    tokenizer: Artifact
+    tokens: Artifact | None = None
+    """Whose records are completed, or told."""
+    evaluation: Artifact | None = None
+    """Whose classifier rejects."""
 
-
-@dataclass(frozen=True)
-class _Models:
-    prior: Prior
-    tokenizer: Tokenizer
-    device: torch.device
-    told: Told | None
+    def inputs(self) -> tuple[InputRef, ...]:
+        """Those that there are, in order."""
+        present = (self.prior, self.tokenizer, self.tokens, self.evaluation)
+        return tuple(input_of(artifact) for artifact in present if artifact is not None)
 
 
-def request(config: SampleConfig, prior: Artifact, tokenizer: Artifact, tokens: Artifact | None = None) -> Request:
-    """Ask for images of a prior; `tokens` has the records that one with condition columns is told."""
-    inputs = (input_of(prior), input_of(tokenizer)) + (() if tokens is None else (input_of(tokens),))
-    kind = "class" if tokens is None else "condition"
-    label = f"sample · {config.num_per_class} a {kind} · guidance {config.guidance:g}"
-    build, headway = partial(_build, config, prior, tokenizer, tokens), partial(_headway, config, prior)
+def reads(config: SampleConfig) -> tuple[str, ...]:
+    """Kinds of artifacts that a sample set needs beside prior and tokenizer, whatever the prior is told."""
+    needed = {"tokens": config.completion.kind != "none", "evaluation": config.rejection.kind == "domain"}
+    return tuple(kind for kind, is_needed in needed.items() if is_needed)
+
+
+def request(
+    config: SampleConfig,
+    prior: Artifact,
+    tokenizer: Artifact,
+    *,
+    tokens: Artifact | None = None,
+    evaluation: Artifact | None = None,
+) -> Request:
+    """Ask for images of a prior.
+
+    Args:
+        config: what is drawn, and how.
+        prior: draws tokens.
+        tokenizer: turns them into images.
+        tokens: has the records that are completed, or that a prior with condition columns is told; not looked at
+            otherwise.
+        evaluation: has the domain classifier that rejects; not looked at otherwise.
+
+    Raises:
+        ConfigError: an artifact is needed and not given.
+        ScorerWeightsError: the weights of a torchvision classifier are not there.
+    """
+    there = {"tokens": tokens, "evaluation": evaluation}
+    needed = {kind: there[kind] for kind in reads(config)}
+    is_told = bool(prior_config(prior)[0].condition_columns)
+    if is_told:
+        needed["tokens"] = tokens
+    for kind, artifact in needed.items():
+        if artifact is None:
+            raise ConfigError(f"{_WANTS[kind]} needs a {kind} artifact: give `tessera sample … --{kind} FINGERPRINT`")
+    given = Given(prior, tokenizer, **needed)
+    inputs = (*given.inputs(), *_weights(config))
+    label = f"sample · {config.num_per_class} a {'condition' if is_told else 'class'} · guidance {config.guidance:g}"
+    build, headway = partial(_build, config, given), partial(_headway, config, prior)
     return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
-def num_images(config: SampleConfig, prior: PriorConfig, num_classes: int) -> int:
-    """Images of a sample set, if there are as many records to tell as are asked for."""
-    if prior.condition_columns:
-        return config.num_per_class * config.num_conditions
-    return config.num_per_class * max(1, num_classes if prior.condition == "class" else 0)
+def refuse_later_inputs(config: SampleConfig) -> None:
+    """Before hours of training: a whole pipeline makes its evaluation last, so its samples cannot be judged by it.
+
+    Raises:
+        ConfigError: the samples need one.
+    """
+    if "evaluation" in reads(config):
+        raise ConfigError(
+            "sample.rejection by the domain classifier needs an evaluation, which a pipeline makes last: run without "
+            "rejection first, then `tessera sample … --evaluation FINGERPRINT`"
+        )
 
 
-def planned(config: SampleConfig, num_classes: int, told: Told | None = None) -> list[Sample]:
-    """All images of a sample set, class by class or record by record; 0 classes for a prior that is told none."""
-    subjects: list[tuple[int | None, int | None]]
-    if told is not None:
-        subjects = [(label if num_classes else None, record) for record, label in enumerate(told.labels.tolist())]
-    else:
-        subjects = [(label, None) for label in (range(num_classes) if num_classes else (None,))]
-    each = [subject for subject in subjects for _ in range(config.num_per_class)]
-    return [Sample(i, label, stream_seed(config.seed, f"sample {i}"), record) for i, (label, record) in enumerate(each)]
+_WANTS = {
+    "tokens": "sample.completion, or a prior with condition columns,",
+    "evaluation": "sample.rejection by the domain classifier",
+}
+
+
+def _weights(config: SampleConfig) -> tuple[InputRef, ...]:
+    """Weights from outside, known by their content."""
+    if not isinstance(config.rejection, TorchvisionRejection):
+        return ()
+    path = Path(config.rejection.weights).expanduser()
+    if not path.is_file():
+        raise ScorerWeightsError(f"sample.rejection.weights {path}: there is no such file")
+    digest = sha256(path.read_bytes())
+    return (InputRef(kind="weights", fingerprint=digest, digest=digest),)
 
 
 def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
@@ -89,37 +142,24 @@ def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | 
             yield from _read_shard(artifact.read(entry.path))
 
 
-def _build(
-    config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact, tokens: Artifact | None, work: Work
-) -> Product:
-    models = _load(config, prior_artifact, tokenizer_artifact, tokens)
-    spec = models.prior.spec
-    samples = planned(config, spec.num_classes if models.prior.takes_labels else 0, models.told)
-    per_shard = config.images_per_shard
-    chunks = [samples[start : start + per_shard] for start in range(0, len(samples), per_shard)]
-    files: dict[str, bytes] = {}
-    with work.reporter.bar("sample", len(samples), "images") as bar:
-        for index, chunk in enumerate(chunks):
-            name = f"samples-{index:06d}.tar"
-            data = work.workspace.get(name)
-            if data is None:
-                work.lease.check()
-                data = _draw_shard(config, models, chunk)
-                work.workspace.put(name, data)
-            files[name] = data
-            bar.update(chunk[-1].number + 1)
-    if models.told is not None:
-        files["grid.png"] = _grid_of_conditions(files, config, models.told.pictures(work.store, models.device))
+def _build(config: SampleConfig, given: Given, work: Work) -> Product:
+    drawer = _drawer(config, given)
+    prior = drawer.prior
+    samples = planned(config, prior.spec.num_classes if prior.takes_labels else 0, drawer.records, drawer.told)
+    drawn = _draw_shards(drawer, samples, work)
+    files = drawn if drawer.score is None else _kept(config, drawn)
+    class_names = prior.spec.class_names if prior.takes_labels else ()
+    summary: dict[str, Any] = {"class_names": list(prior.spec.class_names)}
+    if drawer.told is None:
+        files = {**files, "grid.png": _grid(files, config, class_names)}
+        count = config.num_per_class * max(1, len(class_names))
     else:
-        files["grid.png"] = _grid(files, config, spec.class_names if models.prior.takes_labels else ())
-    summary = {
-        "headline": f"{len(samples)} images, guidance {config.guidance:g}, temperature {config.temperature:g}",
-        "num_images": len(samples),
-        "class_names": list(spec.class_names),
-    }
-    if models.told is not None:
-        summary["told"] = models.told.summary()
-    return Product(files=files, summary=summary, device=str(models.device))
+        pictures = drawer.told.pictures(work.store, drawer.device)
+        files = {**files, "grid.png": _grid_of_conditions(files, config, pictures)}
+        count = config.num_per_class * len(drawer.told.keys)
+        summary["told"] = drawer.told.summary()
+    summary |= {"headline": _headline(config, count), "num_images": count}
+    return Product(files=files, summary=summary, device=str(drawer.device))
 
 
 def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
@@ -129,58 +169,144 @@ def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Wo
     return Headway(min(total, shards * config.images_per_shard), total, "images")
 
 
-def _load(
-    config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact, tokens: Artifact | None
-) -> _Models:
+def _headline(config: SampleConfig, count: int) -> str:
+    text = f"{count} images, guidance {config.guidance:g}, temperature {config.temperature:g}"
+    if config.num_beams:
+        text = f"{count} images, the likeliest of {config.num_beams} beams"
+    if config.size_px is not None:
+        text += f", {config.size_px[0]}×{config.size_px[1]} px"
+    if config.completion.kind != "none":
+        text += f", completions ({config.completion.kind})"
+    if config.rejection.kind != "none":
+        text += f", the best {config.rejection.fraction:.3g} by {config.rejection.kind} classifier"
+    return text
+
+
+def _drawer(config: SampleConfig, given: Given) -> Drawer:
     device = resolve_device(config.execution.device)
     prepare(device, num_threads=config.execution.num_threads)
-    require_own_tokenizer(prior_artifact, tokenizer_artifact)
-    prior = load_prior(prior_artifact, device)
-    told = None if tokens is None else Told.open(tokens, prior, config.condition_split, config.num_conditions)
-    return _Models(prior, load_tokenizer(tokenizer_artifact, device), device, told)
+    require_own_tokenizer(given.prior, given.tokenizer)
+    prior, tokenizer = load_prior(given.prior, device), load_tokenizer(given.tokenizer, device)
+    told = None
+    if prior.config.condition_columns:
+        assert given.tokens is not None
+        told = Told.open(given.tokens, prior, config.condition_split, config.num_conditions)
+    records, score = _records(config, prior, given), _score(config, prior, given, device)
+    return Drawer(config, prior, tokenizer, device, told, records, score)
 
 
-def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) -> bytes:
-    pixels: list[NDArray[np.uint8]] = []
-    size = config.execution.batch_size
-    for start in range(0, len(chunk), size):
-        pixels += _draw(config, models, chunk[start : start + size])
+def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None:
+    if config.completion.kind == "none":
+        return None
+    assert given.tokens is not None
+    tokens = TokenDataset.open(given.tokens)
+    check_compatible(tokens, prior.config, prior.spec)
+    return records_of(config, prior.config, prior.spec, tokens)
+
+
+def _score(config: SampleConfig, prior: Prior, given: Given, device: torch.device) -> Score | None:
+    if config.rejection.kind == "none":
+        return None
+    if not prior.takes_labels:
+        raise ValueError(
+            "this prior is told no class, so no classifier can say whether an image shows it: no rejection"
+        )
+    if isinstance(config.rejection, TorchvisionRejection):
+        return TorchvisionScorer(config.rejection, prior.spec.num_classes, device)
+    assert given.evaluation is not None
+    names = {entry.path for entry in given.evaluation.manifest.files}
+    wanted = {"classifier.json", "classifier.safetensors"}
+    if not wanted <= names:
+        raise ValueError(
+            f"the evaluation {given.evaluation.manifest.fingerprint[:12]} has no classifier: its corpus has no classes"
+        )
+    judge = DomainClassifier.from_files({name: given.evaluation.read(name) for name in wanted}).to(device)
+    if judge.spec.class_names != prior.spec.class_names:
+        raise ValueError(
+            f"the classifier of evaluation {given.evaluation.manifest.fingerprint[:12]} knows other classes than the "
+            "prior: give an evaluation of the same corpus"
+        )
+    return judge.confidence
+
+
+def _draw_shards(drawer: Drawer, samples: Sequence[Sample], work: Work) -> dict[str, bytes]:
+    """Every shard of what is drawn, from a dead run or drawn now and kept."""
+    size, files = drawer.config.images_per_shard, {}
+    with work.reporter.bar("sample", len(samples), "images") as bar:
+        pace = _Pace(bar)
+        for start in range(0, len(samples), size):
+            chunk, name = samples[start : start + size], f"samples-{start // size:06d}.tar"
+            data = work.workspace.get(name)
+            if data is None:
+                work.lease.check()
+                data = _draw_shard(drawer, chunk, pace)
+                work.workspace.put(name, data)
+            files[name] = data
+            pace.tell(start + len(chunk))
+    return files
+
+
+class _Pace:
+    """Tells a bar how far it is, with the images a second that this run draws."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._started, self._count = bar, time.monotonic(), 0
+
+    def drew(self, count: int) -> None:
+        """Count a batch."""
+        self._count += count
+
+    def tell(self, done: int) -> None:
+        """So many images are there, or drawn."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(done, {"images/s": self._count / seconds} if self._count else None)
+
+
+def _draw_shard(drawer: Drawer, chunk: Sequence[Sample], pace: _Pace) -> bytes:
     members = []
-    for item, image in zip(chunk, pixels, strict=True):
-        key = f"{item.number:08d}"
-        members += [(f"{key}.png", png_bytes(image)), (f"{key}.json", _about(config, models, item))]
+    for batch in drawer.batches(chunk):
+        if batch[0] != chunk[0]:
+            pace.tell(batch[0].number)
+        for drawn in drawer.draw(batch):
+            members += _members(drawn, about(drawer, drawn))
+        pace.drew(len(batch))
     return write_tar(members)[0]
 
 
-@torch.no_grad()
-def _draw(config: SamplingConfig, models: _Models, batch: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-    spec = models.prior.spec
-    labels = [item.label for item in batch if item.label is not None]
-    given = torch.tensor(labels, device=models.device) if labels else None
-    records = [item.record for item in batch if item.record is not None]
-    columns = None if models.told is None else models.told.columns(records)
-    tokens = sample_tokens(models.prior, given, [item.seed for item in batch], config, columns=columns)
-    images = models.tokenizer.decode(tokens.reshape(len(batch), spec.height, spec.width))
-    return pictures(images, models.tokenizer.config)
+def _members(drawn: Drawn, told: bytes) -> list[tuple[str, bytes]]:
+    key = f"{drawn.sample.number:08d}"
+    return [(f"{key}.png", png_bytes(drawn.pixels)), (f"{key}.json", told)]
 
 
-def _about(config: SampleConfig, models: _Models, item: Sample) -> bytes:
-    names = models.prior.spec.class_names
-    label = None if item.label is None else (names[item.label] if names else str(item.label))
-    settings = SamplingConfig(**{name: getattr(config, name) for name in SamplingConfig.model_fields})
-    about: dict[str, Any] = {"label": label, "class": item.label, "seed": item.seed}
-    if models.told is not None and item.record is not None:
-        about["told"] = {"key": models.told.keys[item.record], **models.told.summary()}
-    return canonical_json(about | {"settings": settings.model_dump(mode="json")})
+def _kept(config: SampleConfig, drawn: dict[str, bytes]) -> dict[str, bytes]:
+    """Shards of the best fraction of each class, or of each record that was told, numbered anew."""
+    assert config.rejection.kind != "none"
+    images = [image for name in sorted(drawn) for image in _members_of(drawn[name])]
+    abouts = [json.loads(told) for _, told in images]
+    scores = torch.tensor([told["score"] for told in abouts], dtype=torch.float64)
+    count = num_drawn_per_class(config)
+    subjects = torch.arange(len(images)) // count
+    chosen = [images[index] for index in keep_best(scores, config.rejection.fraction, subjects).tolist()]
+    size, files = config.images_per_shard, {}
+    for start in range(0, len(chosen), size):
+        members = []
+        for number, (png, told) in enumerate(chosen[start : start + size], start=start):
+            members += [(f"{number:08d}.png", png), (f"{number:08d}.json", told)]
+        files[f"samples-{start // size:06d}.tar"] = write_tar(members)[0]
+    return files
 
 
-def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
-
+def _members_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """PNG and JSON of each image of a shard, in order."""
     members = {member.name: content for member, content in read_tar(io.BytesIO(data))}
     for name in sorted(members):
         if name.endswith(".png"):
-            about = json.loads(members[name.removesuffix("png") + "json"])
-            yield np.asarray(Image.open(io.BytesIO(members[name]))), about["class"]
+            yield members[name], members[name.removesuffix("png") + "json"]
+
+
+def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
+    for png, told in _members_of(data):
+        yield np.asarray(Image.open(io.BytesIO(png))), json.loads(told)["class"]
 
 
 def _grid_of_conditions(

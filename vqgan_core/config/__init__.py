@@ -2,7 +2,7 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.conditions import BoxesCondition, ConditionConfig, CoordinatesCondition, PlaneCondition
-from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, SweepConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
@@ -26,6 +26,14 @@ from vqgan_core.config.quantizer import (
     ResidualQuantizerConfig,
     SimvqQuantizerConfig,
     VectorQuantizerConfig,
+)
+from vqgan_core.config.sampling import (
+    CompletionConfig,
+    DomainRejection,
+    MaskCompletion,
+    RejectionConfig,
+    TorchvisionRejection,
+    UpperCompletion,
 )
 from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
@@ -55,11 +63,13 @@ __all__ = [
     "AutoencoderConfig",
     "BoxesCondition",
     "ClassifierConfig",
+    "CompletionConfig",
     "ConditionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
     "CoordinatesCondition",
+    "DomainRejection",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
@@ -75,6 +85,7 @@ __all__ = [
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
+    "MaskCompletion",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
@@ -87,21 +98,25 @@ __all__ = [
     "PriorTrainingConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
+    "RejectionConfig",
     "ResidualQuantizerConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
     "StoredPlane",
+    "SweepConfig",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
     "TopLevelConfig",
+    "TorchvisionRejection",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",
     "TrainingExecution",
+    "UpperCompletion",
     "VectorQuantizerConfig",
     "canonical_json",
     "merge",
