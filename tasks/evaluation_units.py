@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from vqgan_core.evaluation import (
     bits_per_dimension,
     domain_metrics,
     label_map_metrics,
+    mean_metric,
     reconstruction_metrics,
     unigram_nll,
 )
@@ -99,11 +101,11 @@ class Bench:
 
 
 def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
-    """L1, PSNR, SSIM and, with weights, LPIPS of reconstructions, or accuracy and IoU of label maps; codebook usage."""
+    """L1, PSNR, SSIM, MS-SSIM and, with weights, LPIPS, or accuracy and IoU of label maps; use of the codebook."""
     config = bench.tokenizer.config
     histogram = torch.zeros(bench.tokenizer.codebook_size, dtype=torch.int64)
     lpips = None if bench.config.lpips is None or config.takes_label_maps else build_perceptual(bench.config.lpips)
-    distances: list[Tensor] = []
+    lpips = None if lpips is None else lpips.to(bench.device)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in bench.images():
@@ -111,31 +113,21 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
             images = images_of({config.batch_name: given}, config)
             output = bench.tokenizer(images)
             histogram.add_(code_histogram(output.indices, bench.tokenizer.codebook_size).cpu())
-            if lpips is not None:
-                distances.append(lpips.to(bench.device)(images, output.reconstruction).flatten().cpu())
             yield given, output.reconstruction
 
     with torch.no_grad():
         if config.takes_label_maps:
             metrics = label_map_metrics(pairs(), config.autoencoder.image_channels, reference=bench.reference)
         else:
-            metrics = reconstruction_metrics(pairs(), reference=bench.reference)
+            metrics = reconstruction_metrics(pairs(), reference=bench.reference, lpips=lpips)
     count = metrics[0].n
-    if lpips is not None:
-        assert bench.config.lpips is not None
-        metrics.append(
-            Metric(
-                name=f"LPIPS-{bench.config.lpips.net}", value=torch.cat(distances).double().mean().item(), n=count,
-                higher_is_better=False, reference=bench.reference, extractor=f"lpips 0.1 {bench.config.lpips.net}",
-                extractor_sha256=lpips.weights_sha256, value_range="[-1, 1]",
-            )
-        )  # fmt: skip
     usage = CodeUsage(histogram)
     common = {"n": count, "higher_is_better": True, "reference": bench.reference}
     return [
         *metrics,
         Metric(name="codebook usage", value=usage.usage, note="share of entries that occur at all", **common),
         Metric(name="codebook perplexity", value=usage.perplexity, **common),
+        Metric(name="dead codes", value=usage.num_dead, **common | {"higher_is_better": False}),
     ]
 
 
@@ -149,36 +141,46 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
     split = "val" if tokens.num_records("val") else "train"
     names = [name for name in ("labels", *config.condition_columns) if name != "labels" or bench.prior.takes_labels]
     others = {name: _others(tokens, split, name) for name in names}
-    sums, count, seen = {"told": 0.0, "shuffled": 0.0}, 0, 0
+    told: list[Tensor] = []
+    shuffled: list[Tensor] = []
     with torch.no_grad():
         for batch in tokens.sequential(split, bench.config.execution.batch_size, **reads(config)):
-            size = len(batch["tokens"])
-            shuffled = {**batch, **{name: rows[seen : seen + size] for name, rows in others.items()}}
-            for kind, rows in {"told": batch, **({"shuffled": shuffled} if names else {})}.items():
-                given = {name: values.to(bench.device) for name, values in rows.items()}
-                nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
-                sums[kind] += nll.double().sum().item()
-            seen, count = seen + size, count + batch["tokens"].numel()
-    nats = sums["told"] / count
+            told.append(_nll_of_records(bench, batch))
+            if names:
+                start = sum(map(len, shuffled))
+                rows = {name: values[start : start + len(batch["tokens"])] for name, values in others.items()}
+                shuffled.append(_nll_of_records(bench, {**batch, **rows}))
+    of_records = torch.cat(told)
     tokenizer = bench.tokenizer.config
     values_a_pixel = 1 if tokenizer.takes_label_maps else tokenizer.autoencoder.image_channels
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
     values = values_a_pixel * num_latents * bench.tokenizer.factor**2
-    bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
-    known, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
-    unigram = unigram_nll(known, held_out, spec.codebook_size)
+    bits = bits_per_dimension(of_records, num_tokens=spec.num_tokens, num_values=values)
+    seen, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
+    unigram = unigram_nll(seen, held_out, spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
-    common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
+    common: dict[str, Any] = {"higher_is_better": False, "reference": reference}
+    spread = {"unit": "bits/dim", "note": "of the tokens, spread over pixels"}
+    baseline = {"unit": "nats/token", "note": "per-position frequencies", "n": len(of_records)}
     found = [
-        Metric(name="prior NLL", value=nats, unit="nats/token", **common),
-        Metric(name="prior bits/dim", value=bits, unit="bits/dim", note="of the tokens, spread over pixels", **common),
-        Metric(name="unigram NLL", value=unigram, unit="nats/token", note="per-position frequencies", **common),
+        mean_metric("prior NLL", of_records, unit="nats/token", **common),
+        mean_metric("prior bits/dim", bits, **spread, **common),
+        Metric(name="unigram NLL", value=unigram, **baseline, **common),
     ]
-    if names and seen > 1:
+    if names and len(of_records) > 1:
         note = f"with another record's {' and '.join(names)}"
-        value = sums["shuffled"] / count
-        found.append(Metric(name="prior NLL, shuffled condition", value=value, unit="nats/token", note=note, **common))
+        metric = mean_metric(
+            "prior NLL, shuffled condition", torch.cat(shuffled), unit="nats/token", note=note, **common
+        )
+        found.append(metric)
     return found
+
+
+def _nll_of_records(bench: Bench, batch: Mapping[str, Tensor]) -> Tensor:
+    """Nats a token of each record, told what the batch says."""
+    given = {name: values.to(bench.device) for name, values in batch.items()}
+    nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
+    return nll.double().mean(dim=1).cpu()
 
 
 def _others(tokens: TokenDataset, split: str, name: str) -> Tensor:
