@@ -3,7 +3,7 @@
 Axes: M wanted rows, P pieces of a step, n rows of one process' piece, D width.
 
 What a function here says of "all processes" is, in a process that belongs to no group, what it says of this one: then
-nothing is sent and no number changes. Whether there is a group is asked anew at each call. A script that torchrun starts:
+nothing is sent and no number changes. Whether there is a group is asked anew at each call. A script of torchrun's:
 
     with distributed.process_group():
         rank, world_size = distributed.rank(), distributed.world_size()
