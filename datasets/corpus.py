@@ -30,6 +30,7 @@ from datasets.ingest.plan import FORMAT_VERSION
 from datasets.ingest.rows import TableNames, read_table, unit_of
 from datasets.pair_config import LabelMaps, StoredContent, ValueMaps
 from datasets.planes import IMAGES, Planes
+from datasets.views import CENTER, View
 from vqgan_core.config import AugmentConfig, PlaneConfig
 
 __all__ = ["IMAGES", "Batch", "Corpus", "ImageBatches", "ImagePass", "LabelMaps", "Record", "Size", "ValueMaps"]
@@ -213,10 +214,10 @@ class Corpus:
         shard: str | None = None,
         size_px: Size | None = None,
         planes: Mapping[str, PlaneConfig] = IMAGES,
-        mirrored: bool = False,
+        view: View = CENTER,
         num_threads: int = 2,
     ) -> ImagePass:
-        """Every record once, in key order, cropped at the centre; the last batch is short. Iterate it again at will.
+        """Every record once, in key order and one view; the last batch is short. Iterate it again at will.
 
         Args:
             split: which records; an empty split gives no batch.
@@ -225,7 +226,7 @@ class Corpus:
             shard: only the records of this shard.
             size_px: size of the crop; None: the corpus' own.
             planes: what to read of each record, by its name in a batch, all under the same crop and mirroring.
-            mirrored: mirror every image left to right.
+            view: which window of every record is shown.
             num_threads: threads that read and decode.
 
         Raises:
@@ -233,10 +234,10 @@ class Corpus:
         """
         rows = self._splits.get(split) if shard is None else self._split(split)
         if rows is None:
-            return ImagePass(None, np.zeros(0, np.int64), batch_size, mirrored=mirrored, num_threads=num_threads)
+            return ImagePass(None, np.zeros(0, np.int64), batch_size, view=view, num_threads=num_threads)
         numbers = np.arange(len(rows)) if shard is None else rows.records_of(shard)
         read = Planes(rows, planes, rows.checked_size(size_px or self.size_px))
-        return ImagePass(read, numbers[:limit], batch_size, mirrored=mirrored, num_threads=num_threads)
+        return ImagePass(read, numbers[:limit], batch_size, view=view, num_threads=num_threads)
 
     def _split(self, name: str) -> CorpusSplit:
         if name not in self._splits:

@@ -21,6 +21,7 @@ from datasets.images import Window, crop_offsets
 from datasets.order import Order, check_share, record_words
 from datasets.planes import Planes
 from datasets.prefetch import prefetched
+from datasets.views import View
 from vqgan_core.config import AugmentConfig
 
 __all__ = ["Batch", "ImageBatches", "ImagePass"]
@@ -94,7 +95,7 @@ class ImageBatches:
 
 
 class ImagePass:
-    """Given records once, in order, cropped at the centre; the last batch is short. Each iteration starts anew."""
+    """Given records once, in order and one view; the last batch is short. Each iteration starts anew."""
 
     def __init__(
         self,
@@ -102,12 +103,12 @@ class ImagePass:
         numbers: Int64[np.ndarray, " R"],
         batch_size: int,
         *,
-        mirrored: bool,
+        view: View,
         num_threads: int,
     ) -> None:
         """Made by Corpus.sequential, which says what the arguments are."""
         self._planes, self._batch_size = planes, batch_size
-        self._mirrored, self._num_threads = mirrored, num_threads
+        self._view, self._num_threads = view, num_threads
         self.numbers = numbers
         """Which records, in the order in which they come."""
 
@@ -133,9 +134,6 @@ class ImagePass:
         assert self._planes is not None, "an empty split has no batch"
         numbers = self.numbers[index * self._batch_size : (index + 1) * self._batch_size]
         split, size = self._planes.split, self._planes.size
-        windows = [
-            Window(*crop_offsets(split.shape(number), size), *size, mirrored=self._mirrored)
-            for number in numbers.tolist()
-        ]
+        windows = [self._view.window(split.shape(number), size) for number in numbers.tolist()]
         planes = self._planes.batch(numbers.tolist(), windows)
         return {**planes, "labels": torch.from_numpy(split.labels[numbers])}

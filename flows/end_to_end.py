@@ -15,6 +15,8 @@ from flows.form import config_of
 from flows.naming import run_name
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
+from tasks.expected_columns import check_columns
+from tasks.pipeline import Pipeline
 from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 
@@ -62,11 +64,15 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
     sample.refuse_later_inputs(config.sample)
+    check_columns(config)
     run = StageRunner(config)
     starts = tokenizer_start(config), prior_start(config)  # what is wrong with them is told before anything is made
     corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus, starts[0]))
-    tokens = run(encode.request(config.encode, corpus, tokenizer))
+    for section in config.condition_tokenizers.values():
+        run(train_tokenizer.request(section, corpus, tokenizer_start(config, section)))
+    others = Pipeline(config, {"corpus": corpus.ref.uri}).condition_tokenizers()
+    tokens = run(encode.request(config.encode, corpus, tokenizer, others))
     prior = run(train_prior.request(config.prior, tokens, starts[1]))
     samples = run(sample.request(config.sample, prior, tokenizer, tokens=tokens))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)

@@ -101,6 +101,8 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
+        if name == "train-tokenizer":
+            stage.add_argument("--condition-tokenizer", metavar="NAME", help="train this one of condition_tokenizers")
     sweep = commands.add_with_config(
         "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
     )

@@ -29,8 +29,8 @@ def sample(
         store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
-        tokens: fingerprint of the tokens artifact whose records are completed; empty: the one that this preset's own
-            stage made.
+        tokens: fingerprint of the tokens artifact whose records are completed, or told to a prior with condition
+            columns; empty: the one that this preset's own stage made, or that the prior was trained on.
         evaluation: fingerprint of the evaluation artifact whose classifier rejects images; needed for that alone.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 

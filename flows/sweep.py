@@ -43,9 +43,9 @@ def sweep(
     config = config_of(preset, {"store": store}, overrides)
     given = {"corpus": corpus, "tokenizer": tokenizer, "tokens": tokens, "prior": prior, "evaluation": evaluation}
     pipeline, run = Pipeline(config, given), StageRunner(config)
-    further = pipeline.further(sample.reads(config.sample), only_given=("evaluation",))
     of = {kind: pipeline.artifact(kind) for kind in ("corpus", "tokenizer", "tokens", "prior")}
     points = stage.settings(config.sweep, config.sample)
+    further = pipeline.of_samples(of["prior"])
     drawn = [run(sample.request(point, of["prior"], of["tokenizer"], **further)) for point in points]
     subjects = Subjects(**of, samples=drawn[0])
     return run(stage.request(config.sweep, config.evaluate, subjects, drawn)).ref.model_dump(mode="json")

@@ -17,6 +17,7 @@ def train_tokenizer(
     preset: str = "digits",
     store: str | None = None,
     corpus: str | None = None,
+    condition_tokenizer: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a tokenizer on a corpus.
@@ -25,6 +26,7 @@ def train_tokenizer(
         preset: name of a preset in flows/configs, or path of a YAML file.
         store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         corpus: fingerprint of the corpus artifact to read; empty: the one that this preset's own stage made.
+        condition_tokenizer: name in condition_tokenizers of the one to train; empty: the images' own.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
@@ -32,4 +34,7 @@ def train_tokenizer(
     """
     config = config_of(preset, {"store": store}, overrides)
     pipeline = Pipeline(config, {"corpus": corpus})
-    return StageRunner(config).alone(pipeline.request("train_tokenizer")).ref.model_dump(mode="json")
+    request = (
+        pipeline.condition_request(condition_tokenizer) if condition_tokenizer else pipeline.request("train_tokenizer")
+    )
+    return StageRunner(config).alone(request).ref.model_dump(mode="json")

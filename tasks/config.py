@@ -17,12 +17,15 @@ from vqgan_core.config import (
     ConfigError,
     EncodeConfig,
     EvaluateConfig,
+    PlaneCondition,
     SampleConfig,
     SweepConfig,
     TrainPriorConfig,
 )
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
+_PUBLISHED = re.compile(r"[0-9a-f]{6,64}|.*/.*")
+"""What can be a fingerprint's beginning, or a URI."""
 PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
 
 
@@ -37,6 +40,8 @@ class PipelineConfig(Config):
     """Source and canonical form of the images."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """The tokenizer and its training."""
+    condition_tokenizers: dict[str, TokenizerConfig] = Field(default_factory=dict)
+    """Tokenizers of what priors are told first, by a name that encode.conditions refer to."""
     encode: EncodeConfig = EncodeConfig()
     """How images become rows of tokens."""
     import_tokens: ImportTokensConfig = ImportTokensConfig()
@@ -70,21 +75,37 @@ class PipelineConfig(Config):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> PipelineConfig:
-        autoencoder, shard = self.tokenizer.autoencoder, self.shard
-        check_plane(self.tokenizer, shard.channels, {name: pair.holds for name, pair in shard.pairs.items()})
-        if self.tokenizer.window_px > shard.size_px:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} needs images of "
-                f"{self.tokenizer.window_px} px, which is larger than shard.size_px {shard.size_px}: images are never "
-                "enlarged in training"
-            )
-        if autoencoder.resolution_px % self.tokenizer.size_multiple:
-            levels = "channel_multipliers" if self.tokenizer.top is None else "channel_multipliers and top.factor"
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
-                f"factor {self.tokenizer.size_multiple}, which follows from {levels}"
-            )
+        named = {f"condition_tokenizers.{name}": section for name, section in self.condition_tokenizers.items()}
+        for name, section in {"tokenizer": self.tokenizer, **named}.items():
+            _check_tokenizer(name, section, self.shard)
         return self
+
+    @model_validator(mode="after")
+    def _condition_tokenizers_are_named(self) -> PipelineConfig:
+        for name, condition in self.encode.conditions.items():
+            wanted = condition.tokenizer if isinstance(condition, PlaneCondition) else None
+            if wanted and wanted not in self.condition_tokenizers and not _PUBLISHED.fullmatch(wanted):
+                raise ValueError(
+                    f"encode.conditions.{name}.tokenizer is {wanted!r}: allowed are the names in condition_tokenizers "
+                    f"({', '.join(self.condition_tokenizers) or 'none'}), and fingerprints and URIs of tokenizers"
+                )
+        return self
+
+
+def _check_tokenizer(name: str, section: TokenizerConfig, shard: ShardConfig) -> None:
+    autoencoder = section.autoencoder
+    check_plane(section, shard.channels, {pair: holds.holds for pair, holds in shard.pairs.items()})
+    if section.window_px > shard.size_px:
+        raise ValueError(
+            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} needs images of {section.window_px} px, "
+            f"which is larger than shard.size_px {shard.size_px}: images are never enlarged in training"
+        )
+    if autoencoder.resolution_px % section.size_multiple:
+        levels = "channel_multipliers" if section.top is None else "channel_multipliers and top.factor"
+        raise ValueError(
+            f"{name}.autoencoder.resolution_px {autoencoder.resolution_px} is no multiple of the downsampling "
+            f"factor {section.size_multiple}, which follows from {levels}"
+        )
 
 
 def find_preset(name: str, folder: Path = PRESETS) -> Path:

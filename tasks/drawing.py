@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasks.plane import pictures
 from tasks.sample_plan import Records, Sample
+from tasks.told import Told
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
 from vqgan_core.tokenizer import Tokenizer
@@ -41,13 +42,16 @@ class Drawer:
     prior: Prior
     tokenizer: Tokenizer
     device: torch.device
+    told: Told | None = None
+    """Records that a prior with condition columns is told."""
     records: Records | None = None
+    """Records that are completed."""
     score: Score | None = None
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-        """What is drawn at once; beams are searched for a class at a time."""
+        """What is drawn at once; beams are searched for a class, or a told record, at a time."""
         if self.config.num_beams:
-            yield from (list(group) for _, group in groupby(samples, key=lambda item: item.label))
+            yield from (list(group) for _, group in groupby(samples, key=lambda item: (item.label, item.told)))
             return
         size = self.config.execution.batch_size
         yield from (list(samples[start : start + size]) for start in range(0, len(samples), size))
@@ -81,7 +85,9 @@ class Drawer:
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
         known_first = config.completion.kind != "none" and config.completion.known_first
-        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first)
+        tokens = sample_tokens(
+            self.prior, labels, seeds, config, known=known, known_first=known_first, columns=self._columns(batch)
+        )
         return tokens.reshape(len(batch), spec.height, spec.width)
 
     def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:
@@ -89,7 +95,8 @@ class Drawer:
         assert self.config.num_beams is not None
         spec = self.prior.spec
         labels = self._given_labels(batch[:1])
-        found = beam_search(self.prior, labels, num_beams=self.config.num_beams)
+        columns = self._columns(batch[:1])
+        found = beam_search(self.prior, labels, num_beams=self.config.num_beams, columns=columns)
         places = [item.number % self.config.num_per_class for item in batch]
         scores: list[float] = found.log_probability[0, places].double().tolist()
         return found.tokens[0, places].reshape(len(batch), spec.height, spec.width), scores
@@ -100,6 +107,12 @@ class Drawer:
             raise ValueError(f"size_px {list(size_px)}: sides are multiples of the tokenizer's factor {factor}")
         return size_px[0] // factor, size_px[1] // factor * self.tokenizer.quantizer.indices_per_latent
 
+    def _columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
+        if self.told is None:
+            return None
+        columns = self.told.columns([item.told for item in batch if item.told is not None])
+        return {name: tokens.to(self.device) for name, tokens in columns.items()}
+
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
         return self._labels(batch) if self.prior.takes_labels else None
 
@@ -107,12 +120,14 @@ class Drawer:
         return torch.tensor([item.label or 0 for item in batch], device=self.device)
 
 
-def about(config: SampleConfig, prior: Prior, drawn: Drawn) -> bytes:
+def about(drawer: Drawer, drawn: Drawn) -> bytes:
     """The JSON of an image."""
-    item, names = drawn.sample, prior.spec.class_names
+    config, item, names = drawer.config, drawn.sample, drawer.prior.spec.class_names
     label = None if item.label is None else (names[item.label] if names else str(item.label))
     settings = SamplingConfig(**{name: getattr(config, name) for name in SamplingConfig.model_fields})
     said: dict[str, Any] = {"label": label, "class": item.label, "seed": item.seed, **drawn.about}
     if item.record is not None:
         said["record"] = item.record
+    if drawer.told is not None and item.told is not None:
+        said["told"] = {"key": drawer.told.keys[item.told], **drawer.told.summary()}
     return canonical_json(said | {"settings": settings.model_dump(mode="json")})

@@ -1,14 +1,15 @@
-"""Stage encode: corpus + tokenizer → token dataset, one Parquet a shard and view.
+"""Stage encode: corpus + tokenizers → token dataset, one Parquet a shard and view.
 
-A part is named by what it was made from: the tokenizer's digest, the shard's sha256 and the encode recipe. So a restart
-does only what is missing, and the token dataset of a grown corpus refers to the old parts. Of a shard that lost images
-the rows that are left are cut out of its old token file.
+Beside the image's own tokens there can be columns of condition tokens (`tasks.conditions`), most of them from another
+tokenizer. A part is named by what it was made from: all tokenizers' digests, the shard's sha256 and the encode recipe.
+So a restart does only what is missing, and the token dataset of a grown corpus refers to the old parts. Of a
+shard that lost images the rows that are left are cut out of its old token file.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,15 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.corpus import Corpus
+from datasets.corpus import Corpus, Record
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
+from datasets.views import VIEWS
+from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import Drift, judge, measure, trained_on
 from tasks.models import load_tokenizer, tokenizer_config
-from tasks.plane import planes_of, require_plane
+from tasks.plane import require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
+from vqgan_core.config.tokens import TARGET
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
 from vqgan_core.training.images import images_of
@@ -34,12 +38,30 @@ STAGE = Stage("encode", "1", "tokens")
 SPLITS = ("train", "val")
 
 
-def request(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> Request:
-    """Ask for a corpus' tokens."""
-    inputs = (input_of(corpus), input_of(tokenizer))
-    label = f"encode · {', '.join(config.views)}"
-    build, headway = partial(_build, config, corpus, tokenizer), partial(_headway, config, corpus, tokenizer)
-    return Request(STAGE, config.recipe(), inputs, build, label, headway)
+def request(
+    config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact] | None = None
+) -> Request:
+    """Ask for a corpus' tokens.
+
+    Args:
+        config: views and conditions.
+        corpus: the images.
+        tokenizer: theirs.
+        others: the tokenizer of each condition that has one of its own.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+        SourceError: annotations that cannot be read.
+    """
+    others = {name: (others or {})[name] for name in sorted(others or {}) if name in config.conditions}
+    inputs = tuple(map(input_of, (corpus, tokenizer, *others.values())))
+    label = " · ".join(("encode", ", ".join(config.views), *sorted(config.conditions)))
+    recipe = config.recipe()
+    if config.conditions:
+        columns = conditions_of(config, Corpus.open(corpus), tokenizer, others)
+        recipe["conditions"] = {each.column.name: each.column.preprocessing for each in columns}
+    given = (config, corpus, tokenizer, others)
+    return Request(STAGE, recipe, inputs, partial(_build, *given), label, partial(_headway, *given))
 
 
 @dataclass(frozen=True)
@@ -60,13 +82,18 @@ class _Unit:
 class _Units:
     """Which units there are, and what each is made from; no weights are read."""
 
-    def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
+    def __init__(
+        self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact]
+    ) -> None:
         self.config = config
         self.corpus = Corpus.open(with_shard_cache(corpus, config.execution.shard_cache_bytes))
         model = tokenizer_config(tokenizer)
         require_plane(model, self.corpus)
         self.model = model
-        self.meta = _meta(config, model, self.corpus, tokenizer)
+        self.conditions = conditions_of(config, self.corpus, tokenizer, others)
+        self.meta = _meta(config, model, self.corpus, tokenizer).model_copy(
+            update={"columns": tuple(condition.column for condition in self.conditions)}
+        )
         self._corpus_artifact = corpus
 
     def units(self) -> list[_Unit]:
@@ -100,8 +127,10 @@ class _Units:
 class _Encoder(_Units):
     """A tokenizer over a corpus: what every unit needs."""
 
-    def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
-        super().__init__(config, corpus, tokenizer)
+    def __init__(
+        self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact]
+    ) -> None:
+        super().__init__(config, corpus, tokenizer, others)
         self.device = resolve_device(config.execution.device)
         prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
         self.tokenizer = load_tokenizer(tokenizer, self.device)
@@ -124,30 +153,42 @@ class _Encoder(_Units):
     def encode(self, unit: _Unit) -> bytes:
         """The unit's token file."""
         records = self.corpus.shard_records(unit.split, unit.shard)
+        batches = list(self._tokens(unit, records))
+        tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         rows = TokenRows(
             split=unit.split,
             view=unit.view,
             keys=[record.key for record in records],
             labels=[record.label for record in records],
             source_sha256=[record.source_sha256 for record in records],
-            indices=np.concatenate(list(self._indices(unit))),
+            indices=tokens.pop(TARGET),
+            columns=tokens,
         )
         return token_parquet(self.meta_of(unit), rows)
 
-    def _indices(self, unit: _Unit) -> Iterator[NDArray[np.int64]]:
+    def _tokens(self, unit: _Unit, records: Sequence[Record]) -> Iterator[dict[str, NDArray[np.int64]]]:
+        """Every column's tokens, batch by batch."""
+        batch_size, view = self.config.execution.batch_size, VIEWS[unit.view]
         batches = self.corpus.sequential(
-            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.model.window_px,
-            planes=planes_of(self.model), mirrored=unit.view == "center_flip",
+            unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
+            planes=planes_and(self.model, self.conditions), view=view,
         )  # fmt: skip
-        name = self.model.batch_name
-        for batch in batches:
+        size = (self.model.window_px, self.model.window_px)
+        for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
+            seen = records[start : start + batch_size]
+            windows = [view.window((record.height, record.width), size) for record in seen]
+            shown = Shown(batch, seen, windows, self.device)
+            own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
             with autocast(self.device, self.config.precision):
-                indices = self.tokenizer.encode(images_of({name: batch[name].to(self.device)}, self.model))
-            yield indices.flatten(1).cpu().numpy()
+                indices = self.tokenizer.encode(images_of(own, self.model))
+            others = {each.column.name: each.tokens(shown) for each in self.conditions}
+            yield {TARGET: indices.flatten(1).cpu().numpy(), **others}
 
 
-def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Work) -> Product:
-    encoder = _Encoder(config, corpus, tokenizer)
+def _build(
+    config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact], work: Work
+) -> Product:
+    encoder = _Encoder(config, corpus, tokenizer, others)
     units = encoder.units()
     parts: list[Part] = []
     encoded, started = 0, time.monotonic()
@@ -176,9 +217,14 @@ def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Wo
 
 
 def _headway(
-    config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, store: Store, _workspace: Workspace
+    config: EncodeConfig,
+    corpus: Artifact,
+    tokenizer: Artifact,
+    others: Mapping[str, Artifact],
+    store: Store,
+    _workspace: Workspace,
 ) -> Headway:
-    units = _Units(config, corpus, tokenizer)
+    units = _Units(config, corpus, tokenizer, others)
     wanted = units.units()
     return Headway(sum(units.part(unit, store) is not None for unit in wanted), len(wanted), "token files")
 
@@ -213,6 +259,8 @@ def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift:
     usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
     records = sum(encoder.corpus.splits.values())
     headline = f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
+    if meta.columns:
+        headline += ", told " + ", ".join(f"{column.name} {column.height}×{column.width}" for column in meta.columns)
     return {
         "headline": headline,
         "records": encoder.corpus.splits,

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
 from tasks.device_rate import WorkKind
+from tasks.expected_columns import ExpectedColumn
 from tasks.sample_plan import num_images
 from vqgan_core.config import TokenSpec
+from vqgan_core.config.tokens import ColumnSpec
 from vqgan_core.evaluation.cost import EXTRACTOR_FLOPS, classifier_cost
 from vqgan_core.losses.cost import perceptual_flops
 from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost
@@ -65,19 +67,24 @@ class Estimates:
     Args:
         config: of the pipeline.
         extent: of its corpus.
+        columns: of condition tokens that it will make.
 
     Raises:
         ValueError: sizes that do not fit together, as the stage itself would say.
     """
 
-    def __init__(self, config: PipelineConfig, extent: Extent) -> None:
+    def __init__(
+        self, config: PipelineConfig, extent: Extent, columns: Mapping[str, ExpectedColumn] | None = None
+    ) -> None:
         self.config = config
         self.extent = extent
+        self._columns = columns or {}
         size_px = config.tokenizer.autoencoder.resolution_px
         height, width = config.tokenizer.grid(size_px, size_px)
         self.spec = TokenSpec(
-            codebook_size=config.tokenizer.codebook_size, height=height, width=width, num_classes=extent.num_classes
-        )
+            codebook_size=config.tokenizer.codebook_size, height=height, width=width, num_classes=extent.num_classes,
+            columns=tuple(column.spec for column in self._columns.values()),
+        )  # fmt: skip
         self._tokenizer = tokenizer_cost(config.tokenizer.model())
 
     def of(self, stage: str) -> Estimate:
@@ -102,8 +109,9 @@ class Estimates:
     def encode(self) -> Estimate:
         """The encoder and the search of entries, once an image and view."""
         rows = self.extent.num_images * len(self.config.encode.views)
-        row = TOKEN_ROW_BYTES + self.spec.num_tokens * math.log2(self.spec.codebook_size) / 8
-        flops = rows * self._tokenizer.encode_flops
+        columns: list[TokenSpec | ColumnSpec] = [self.spec, *self.spec.columns]
+        row = TOKEN_ROW_BYTES + sum(column.num_tokens * math.log2(column.codebook_size) / 8 for column in columns)
+        flops = rows * (self._tokenizer.encode_flops + sum(each.encode_flops for each in self._columns.values()))
         return Estimate(None, {"convolution": flops}, rows * row, self.config.encode.precision)
 
     def train_prior(self) -> Estimate:
@@ -161,8 +169,7 @@ class Estimates:
         return self.config.tokenizer.autoencoder.resolution_px
 
     def _num_samples(self) -> int:
-        conditional = self.config.prior.condition == "class"
-        return num_images(self.config.sample, self.spec.num_classes if conditional else 0)
+        return num_images(self.config.sample, self.config.prior, self.spec.num_classes)
 
     def _num_pictures(self) -> int:
         shown = SAMPLES_IN_REPORT * max(1, self.extent.num_classes)

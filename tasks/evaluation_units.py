@@ -132,16 +132,25 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
 
 
 def likelihood(bench: Bench, _work: Work) -> list[Metric]:
-    """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens."""
+    """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens.
+
+    A prior that is told something is also scored with what belongs to another record, in another view if there are
+    several (a coordinate is the same for all records of a view): how much it looks at its condition.
+    """
     tokens, spec, config = bench.tokens, bench.prior.spec, bench.prior.config
     split = "val" if tokens.num_records("val") else "train"
-    found: list[Tensor] = []
+    names = [name for name in ("labels", *config.condition_columns) if name != "labels" or bench.prior.takes_labels]
+    others = {name: _others(tokens, split, name) for name in names}
+    told: list[Tensor] = []
+    shuffled: list[Tensor] = []
     with torch.no_grad():
         for batch in tokens.sequential(split, bench.config.execution.batch_size, **reads(config)):
-            given = {name: rows.to(bench.device) for name, rows in batch.items()}
-            nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
-            found.append(nll.double().mean(dim=1).cpu())
-    of_records = torch.cat(found)
+            told.append(_nll_of_records(bench, batch))
+            if names:
+                start = sum(map(len, shuffled))
+                rows = {name: values[start : start + len(batch["tokens"])] for name, values in others.items()}
+                shuffled.append(_nll_of_records(bench, {**batch, **rows}))
+    of_records = torch.cat(told)
     tokenizer = bench.tokenizer.config
     values_a_pixel = 1 if tokenizer.takes_label_maps else tokenizer.autoencoder.image_channels
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
@@ -153,11 +162,31 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
     common: dict[str, Any] = {"higher_is_better": False, "reference": reference}
     spread = {"unit": "bits/dim", "note": "of the tokens, spread over pixels"}
     baseline = {"unit": "nats/token", "note": "per-position frequencies", "n": len(of_records)}
-    return [
+    found = [
         mean_metric("prior NLL", of_records, unit="nats/token", **common),
         mean_metric("prior bits/dim", bits, **spread, **common),
         Metric(name="unigram NLL", value=unigram, **baseline, **common),
     ]
+    if names and len(of_records) > 1:
+        note = f"with another record's {' and '.join(names)}"
+        metric = mean_metric(
+            "prior NLL, shuffled condition", torch.cat(shuffled), unit="nats/token", note=note, **common
+        )
+        found.append(metric)
+    return found
+
+
+def _nll_of_records(bench: Bench, batch: Mapping[str, Tensor]) -> Tensor:
+    """Nats a token of each record, told what the batch says."""
+    given = {name: values.to(bench.device) for name, values in batch.items()}
+    nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
+    return nll.double().mean(dim=1).cpu()
+
+
+def _others(tokens: TokenDataset, split: str, name: str) -> Tensor:
+    """Of each record, the label or a column of the one before it, as the last view shows it."""
+    rows = tokens.labels(split) if name == "labels" else tokens.tokens(split, tokens.views[-1], name)
+    return rows.roll(1, 0)
 
 
 def classifier(bench: Bench, work: Work) -> list[Metric]:

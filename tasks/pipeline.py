@@ -6,9 +6,9 @@ walked: ask for a stage's request, run it, ask for the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from datasets.sources import Listing, open_source
 from datasets.store import Artifact, Store, StoreError
@@ -16,9 +16,11 @@ from datasets.store.lineage import find_artifact
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
 from tasks.generations import find_parent
+from tasks.models import prior_config
 from tasks.stage import Request, Stage
 from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
+from vqgan_core.config import PlaneCondition
 
 
 class NotPublished(StoreError):  # noqa: N818 - says what is the case, as ArtifactMissing does
@@ -32,6 +34,13 @@ class Step:
     stage: Stage
     reads: tuple[str, ...]
     request: Callable[[Pipeline], Request]
+    section: str = ""
+    """Which of condition_tokenizers; empty: the stage's own section of the config."""
+
+    @property
+    def name(self) -> str:
+        """What the step is called in tables."""
+        return f"{self.stage.name} · {self.section}" if self.section else self.stage.name
 
     @property
     def command(self) -> str:
@@ -62,14 +71,19 @@ class Pipeline:
         """
         return STEPS[stage].request(self)
 
-    def further(self, kinds: Sequence[str], only_given: Sequence[str] = ()) -> dict[str, Artifact]:
-        """Artifacts that a config makes a stage read beside its usual ones.
+    def of_samples(self, prior: Artifact) -> dict[str, Artifact]:
+        """What samples of a prior are made from beside prior and tokenizer.
 
-        Args:
-            kinds: which.
-            only_given: of these, those that come later in the pipeline: another run's are read if they were given.
+        An evaluation comes later in the pipeline: another run's is read if it was given.
         """
-        return {kind: self.artifact(kind) for kind in kinds if kind not in only_given or kind in self._given}
+        found = {}
+        if "tokens" in sample.reads(self.config.sample):
+            found["tokens"] = self.artifact("tokens")
+        elif (told := self.told(prior)) is not None:
+            found["tokens"] = told
+        if "evaluation" in self._given:
+            found["evaluation"] = self.artifact("evaluation")
+        return found
 
     def artifact(self, kind: str) -> Artifact:
         """A published artifact of this pipeline: a given one, or the one that its stage's request names.
@@ -92,6 +106,48 @@ class Pipeline:
             )
         self._found[kind] = found
         return found
+
+    def condition_request(self, name: str) -> Request:
+        """The request of a tokenizer in condition_tokenizers."""
+        section = self.config.condition_tokenizers[name]
+        return train_tokenizer.request(section, self.artifact("corpus"), tokenizer_start(self.config, section))
+
+    def condition_tokenizers(self) -> dict[str, Artifact]:
+        """The tokenizer of each condition that has one of its own.
+
+        Raises:
+            NotPublished: one is not there yet; says which command makes it.
+        """
+        found = {}
+        for column, condition in self.config.encode.conditions.items():
+            if isinstance(condition, PlaneCondition) and (name := condition.tokenizer) is not None:
+                found[column] = self._condition_tokenizer(name)
+        return found
+
+    def _condition_tokenizer(self, name: str) -> Artifact:
+        if name not in self.config.condition_tokenizers:
+            return find_artifact(self.store, name, "tokenizer")
+        request = self.condition_request(name)
+        found = self.store.lookup("tokenizer", request.fingerprint)
+        if found is None:
+            raise NotPublished(
+                f"condition_tokenizers.{name} ({request.fingerprint[:12]}) is not in {self.config.store.url} yet: run "
+                f"`tessera train-tokenizer` with the same config and condition_tokenizer {name}, or `tessera run` for "
+                "everything"
+            )
+        return found
+
+    def told(self, prior: Artifact) -> Artifact | None:
+        """The token dataset that a prior's samples are told records of; None where it is told no columns.
+
+        That is a given one, or else the one that a given prior was trained on, or else this pipeline's own.
+        """
+        if not prior_config(prior)[0].condition_columns:
+            return None
+        if "prior" not in self._given or "tokens" in self._given:
+            return self.artifact("tokens")
+        (trained_on,) = (ref for ref in prior.manifest.inputs if ref.kind == "tokens")
+        return find_artifact(self.store, trained_on.fingerprint, "tokens")
 
     @cached_property
     def listing(self) -> Listing:
@@ -117,7 +173,9 @@ STEPS: Mapping[str, Step] = {
         Step(
             encode.STAGE,
             ("corpus", "tokenizer"),
-            lambda p: encode.request(p.config.encode, p.artifact("corpus"), p.artifact("tokenizer")),
+            lambda p: encode.request(
+                p.config.encode, p.artifact("corpus"), p.artifact("tokenizer"), p.condition_tokenizers()
+            ),
         ),
         Step(
             train_prior.STAGE,
@@ -128,10 +186,7 @@ STEPS: Mapping[str, Step] = {
             sample.STAGE,
             ("prior", "tokenizer"),
             lambda p: sample.request(
-                p.config.sample,
-                p.artifact("prior"),
-                p.artifact("tokenizer"),
-                **p.further(sample.reads(p.config.sample), only_given=("evaluation",)),
+                p.config.sample, p.artifact("prior"), p.artifact("tokenizer"), **p.of_samples(p.artifact("prior"))
             ),
         ),
         Step(
@@ -141,3 +196,14 @@ STEPS: Mapping[str, Step] = {
         ),
     )
 }
+
+
+def steps_of(config: PipelineConfig) -> list[Step]:
+    """The steps of a config: the stages, and after the tokenizer's those of its condition tokenizers."""
+    told = [
+        Step(train_tokenizer.STAGE, ("corpus",), partial(Pipeline.condition_request, name=name), name)
+        for name in config.condition_tokenizers
+    ]
+    steps = list(STEPS.values())
+    after = 1 + steps.index(STEPS[train_tokenizer.STAGE.name])
+    return [*steps[:after], *told, *steps[after:]]

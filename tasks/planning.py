@@ -15,10 +15,13 @@ from functools import cached_property
 from typing import Any
 
 from datasets.store import Artifact
+from datasets.store.lineage import find_artifact
 from tasks.config import PipelineConfig
 from tasks.device_rate import expected_rate, matmul_flops_per_second
 from tasks.estimates import Estimate, Estimates, Extent
-from tasks.pipeline import STEPS, Pipeline, Step
+from tasks.expected_columns import check_columns, expected_columns
+from tasks.models import tokenizer_config
+from tasks.pipeline import Pipeline, Step, steps_of
 from tasks.stage import Headway, Request
 from tasks.start import prior_start, tokenizer_start
 from vqgan_core.training import resolve_device
@@ -41,7 +44,7 @@ def plan_rows(config: PipelineConfig) -> list[dict[str, Any]]:
     tokenizer_start(config)  # also of a stage that still waits for its input
     prior_start(config)
     planner = _Planner(config)
-    return [planner.row(step) for step in STEPS.values()]
+    return [planner.row(step) for step in steps_of(config)]
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,15 @@ class _Planner:
     def row(self, step: Step) -> dict[str, Any]:
         """What would happen to a stage."""
         waits_for = [stage for kind, stage in self._makers.items() if kind in step.reads]
-        estimate = self._estimates.of(step.stage.name)
+        estimate = self._estimates_for(step.section).of(step.stage.name)
         if waits_for:
-            self._makers[step.stage.kind] = step.stage.name
+            self._makers[step.stage.kind] = step.name
             return self._cost_row(step, f"waits for {waits_for[-1]}", None, estimate, None)
-        request = self._pipeline.request(step.stage.name)
+        request = step.request(self._pipeline)
         found = self._pipeline.store.lookup(step.stage.kind, request.fingerprint)
         if found is not None:
             return _cached_row(step, found, estimate)
-        self._makers[step.stage.kind] = step.stage.name
+        self._makers[step.stage.kind] = step.name
         return self._cost_row(step, "would run", request.fingerprint, estimate, self._headway(request))
 
     def _headway(self, request: Request) -> Headway | None:
@@ -80,9 +83,20 @@ class _Planner:
         headway = request.headway(store, store.workspace(request.stage.kind, request.fingerprint))
         return headway if headway.done else None
 
+    def _estimates_for(self, section: str) -> Estimates:
+        """Those of the pipeline; with a section of condition_tokenizers in place of the images' tokenizer if told."""
+        if not section:
+            return self._estimates
+        return Estimates(
+            self._config.model_copy(update={"tokenizer": self._config.condition_tokenizers[section]}), self._extent
+        )
+
     @cached_property
     def _estimates(self) -> Estimates:
-        return Estimates(self._config, self._extent)
+        check_columns(self._config)
+        store = self._pipeline.store
+        columns = expected_columns(self._config, lambda name: tokenizer_config(find_artifact(store, name, "tokenizer")))
+        return Estimates(self._config, self._extent, columns)
 
     @property
     def _extent(self) -> Extent:
@@ -105,7 +119,7 @@ class _Planner:
         if headway is not None:
             notes.insert(0, f"{headway.done:,} of {headway.total:,} {headway.unit} are there")
         return {
-            "stage": step.stage.name,
+            "stage": step.name,
             "state": state,
             "fingerprint": fingerprint,
             "parameters": estimate.num_parameters,
@@ -120,7 +134,8 @@ class _Planner:
         if not estimate.flops:
             extent = self._extent
             return _Time(None, f"{extent.num_images:,} images; how long they take to decode depends on what they are")
-        execution = getattr(self._config, _SECTIONS[step.stage.name]).execution
+        config = self._config.condition_tokenizers.get(step.section)
+        execution = (config or getattr(self._config, _SECTIONS[step.stage.name])).execution
         try:
             device = resolve_device(execution.device)
         except ValueError as error:
@@ -149,7 +164,7 @@ _SECTIONS = {
 
 def _cached_row(step: Step, artifact: Artifact, estimate: Estimate) -> dict[str, Any]:
     return {
-        "stage": step.stage.name,
+        "stage": step.name,
         "state": "cached",
         "fingerprint": artifact.manifest.fingerprint,
         "parameters": estimate.num_parameters,

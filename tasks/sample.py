@@ -1,7 +1,8 @@
 """Stage sample: prior + tokenizer → images, as WebDataset shards with label, seed and settings of each, and a grid.
 
 Image i is drawn from its own seed, derived from the config's seed and i alone. A sample set can be the source of a new
-corpus. The unit that survives a kill is one shard. Where a classifier rejects, shards of all that was drawn are such
+corpus. A prior with condition columns is told records of a token dataset, and draws several images for each. The unit
+that survives a kill is one shard. Where a classifier rejects, shards of all that was drawn are such
 units, and what is kept of them is published.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +32,9 @@ from tasks.drawing import Drawer, Drawn, Score, about
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
 from tasks.progress import Bar
 from tasks.report.pictures import grid, png_bytes
-from tasks.sample_plan import Records, Sample, num_images, planned, records_of
+from tasks.sample_plan import Records, Sample, num_drawn_per_class, num_images, planned, records_of
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
+from tasks.told import Told
 from vqgan_core.config import ConfigError, SampleConfig, TorchvisionRejection
 from vqgan_core.evaluation import DomainClassifier
 from vqgan_core.evaluation.rejection import keep_best
@@ -50,7 +53,7 @@ class Given:
     prior: Artifact
     tokenizer: Artifact
     tokens: Artifact | None = None
-    """Whose records are completed."""
+    """Whose records are completed, or told."""
     evaluation: Artifact | None = None
     """Whose classifier rejects."""
 
@@ -61,7 +64,7 @@ class Given:
 
 
 def reads(config: SampleConfig) -> tuple[str, ...]:
-    """Kinds of artifacts that a sample set needs beside prior and tokenizer."""
+    """Kinds of artifacts that a sample set needs beside prior and tokenizer, whatever the prior is told."""
     needed = {"tokens": config.completion.kind != "none", "evaluation": config.rejection.kind == "domain"}
     return tuple(kind for kind, is_needed in needed.items() if is_needed)
 
@@ -80,7 +83,8 @@ def request(
         config: what is drawn, and how.
         prior: draws tokens.
         tokenizer: turns them into images.
-        tokens: has the records that are completed; not looked at otherwise.
+        tokens: has the records that are completed, or that a prior with condition columns is told; not looked at
+            otherwise.
         evaluation: has the domain classifier that rejects; not looked at otherwise.
 
     Raises:
@@ -89,12 +93,15 @@ def request(
     """
     there = {"tokens": tokens, "evaluation": evaluation}
     needed = {kind: there[kind] for kind in reads(config)}
+    is_told = bool(prior_config(prior)[0].condition_columns)
+    if is_told:
+        needed["tokens"] = tokens
     for kind, artifact in needed.items():
         if artifact is None:
             raise ConfigError(f"{_WANTS[kind]} needs a {kind} artifact: give `tessera sample … --{kind} FINGERPRINT`")
     given = Given(prior, tokenizer, **needed)
     inputs = (*given.inputs(), *_weights(config))
-    label = f"sample · {config.num_per_class} a class · guidance {config.guidance:g}"
+    label = f"sample · {config.num_per_class} a {'condition' if is_told else 'class'} · guidance {config.guidance:g}"
     build, headway = partial(_build, config, given), partial(_headway, config, prior)
     return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
@@ -112,7 +119,10 @@ def refuse_later_inputs(config: SampleConfig) -> None:
         )
 
 
-_WANTS = {"tokens": "sample.completion", "evaluation": "sample.rejection by the domain classifier"}
+_WANTS = {
+    "tokens": "sample.completion, or a prior with condition columns,",
+    "evaluation": "sample.rejection by the domain classifier",
+}
 
 
 def _weights(config: SampleConfig) -> tuple[InputRef, ...]:
@@ -146,19 +156,26 @@ def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[t
 def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     drawer = _drawer(config, given)
     prior = drawer.prior
-    samples = planned(config, prior.spec.num_classes if prior.takes_labels else 0, drawer.records)
+    samples = planned(config, prior.spec.num_classes if prior.takes_labels else 0, drawer.records, drawer.told)
     drawn = _draw_shards(drawer, samples, work)
     files = drawn if drawer.score is None else _kept(config, drawn)
     class_names = prior.spec.class_names if prior.takes_labels else ()
-    files = {**files, "grid.png": _grid(files, config, class_names)}
-    count = config.num_per_class * max(1, len(class_names))
-    summary = {"headline": _headline(config, count), "num_images": count, "class_names": list(prior.spec.class_names)}
+    summary: dict[str, Any] = {"class_names": list(prior.spec.class_names)}
+    if drawer.told is None:
+        files = {**files, "grid.png": _grid(files, config, class_names)}
+        count = config.num_per_class * max(1, len(class_names))
+    else:
+        pictures = drawer.told.pictures(work.store, drawer.device)
+        files = {**files, "grid.png": _grid_of_conditions(files, config, pictures)}
+        count = config.num_per_class * len(drawer.told.keys)
+        summary["told"] = drawer.told.summary()
+    summary |= {"headline": _headline(config, count), "num_images": count}
     return Product(files=files, summary=summary, device=str(drawer.device))
 
 
 def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
     told, spec = prior_config(prior)
-    total = num_images(config, spec.num_classes if told.condition == "class" else 0)
+    total = num_images(config, told, spec.num_classes)
     shards = sum(name.startswith("samples-") for name in workspace.names())
     return Headway(min(total, shards * config.images_per_shard), total, "images")
 
@@ -181,14 +198,18 @@ def _drawer(config: SampleConfig, given: Given) -> Drawer:
     prepare(device, num_threads=config.execution.num_threads)
     require_own_tokenizer(given.prior, given.tokenizer)
     prior, tokenizer = load_prior(given.prior, device), load_tokenizer(given.tokenizer, device)
-    return Drawer(
-        config, prior, tokenizer, device, _records(config, prior, given), _score(config, prior, given, device)
-    )
+    told = None
+    if prior.config.condition_columns:
+        assert given.tokens is not None
+        told = Told.open(given.tokens, prior, config.condition_split, config.num_conditions)
+    records, score = _records(config, prior, given), _score(config, prior, given, device)
+    return Drawer(config, prior, tokenizer, device, told, records, score)
 
 
 def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None:
-    if given.tokens is None:
+    if config.completion.kind == "none":
         return None
+    assert given.tokens is not None
     tokens = TokenDataset.open(given.tokens)
     check_compatible(tokens, prior.config, prior.spec)
     return records_of(config, prior.config, prior.spec, tokens)
@@ -258,7 +279,7 @@ def _draw_shard(drawer: Drawer, chunk: Sequence[Sample], pace: _Pace) -> bytes:
         if batch[0] != chunk[0]:
             pace.tell(batch[0].number)
         for drawn in drawer.draw(batch):
-            members += _members(drawn, about(drawer.config, drawer.prior, drawn))
+            members += _members(drawn, about(drawer, drawn))
         pace.drew(len(batch))
     return write_tar(members)[0]
 
@@ -269,13 +290,14 @@ def _members(drawn: Drawn, told: bytes) -> list[tuple[str, bytes]]:
 
 
 def _kept(config: SampleConfig, drawn: dict[str, bytes]) -> dict[str, bytes]:
-    """Shards of the best fraction of each class, numbered anew."""
+    """Shards of the best fraction of each class, or of each record that was told, numbered anew."""
     assert config.rejection.kind != "none"
     images = [image for name in sorted(drawn) for image in _members_of(drawn[name])]
     abouts = [json.loads(told) for _, told in images]
     scores = torch.tensor([told["score"] for told in abouts], dtype=torch.float64)
-    labels = torch.tensor([told["class"] for told in abouts])
-    chosen = [images[index] for index in keep_best(scores, config.rejection.fraction, labels).tolist()]
+    count = num_drawn_per_class(config)
+    subjects = torch.arange(len(images)) // count
+    chosen = [images[index] for index in keep_best(scores, config.rejection.fraction, subjects).tolist()]
     size, files = config.images_per_shard, {}
     for start in range(0, len(chosen), size):
         members = []
@@ -296,6 +318,16 @@ def _members_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
     for png, told in _members_of(data):
         yield np.asarray(Image.open(io.BytesIO(png))), json.loads(told)["class"]
+
+
+def _grid_of_conditions(
+    files: dict[str, bytes], config: SampleConfig, conditions: Sequence[Sequence[NDArray[np.uint8]]]
+) -> bytes:
+    """A row a record: what the prior was told, column by column, and then its images, twenty pictures at most."""
+    drawn = [pixels for name in sorted(files) for pixels, _ in _read_shard(files[name])]
+    shown = min(config.num_per_class, GRID_COLUMNS - len(conditions[0]))
+    rows = [[*told, *drawn[record * config.num_per_class :][:shown]] for record, told in enumerate(conditions)]
+    return grid([picture for row in rows for picture in row], columns=len(rows[0]))
 
 
 def _grid(files: dict[str, bytes], config: SampleConfig, class_names: Sequence[str]) -> bytes:

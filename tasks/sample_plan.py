@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from datasets.tokens import TokenDataset
+from tasks.told import Told
 from vqgan_core.config import MaskCompletion, PriorConfig, SampleConfig, TokenSpec, UpperCompletion
 from vqgan_core.config.sampling import KNOWN
 from vqgan_core.prior.completion import UNKNOWN
@@ -29,6 +30,8 @@ class Sample:
     seed: int
     record: str | None = None
     """Key of the record that is completed."""
+    told: int | None = None
+    """Which of the records that the prior is told, if any."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,35 @@ def num_drawn_per_class(config: SampleConfig) -> int:
     return math.floor(config.num_per_class / fraction + 1e-9)
 
 
-def num_images(config: SampleConfig, num_classes: int) -> int:
-    """Images that a sample set draws, rejected ones included; 0 classes for a prior that takes no labels."""
-    return num_drawn_per_class(config) * max(1, num_classes)
+def num_images(config: SampleConfig, prior: PriorConfig, num_classes: int) -> int:
+    """Images that a sample set draws, rejected ones included, if there are as many records to tell as are asked for."""
+    if prior.condition_columns:
+        return num_drawn_per_class(config) * config.num_conditions
+    return num_drawn_per_class(config) * max(1, num_classes if prior.condition == "class" else 0)
 
 
-def planned(config: SampleConfig, num_classes: int, records: Records | None = None) -> list[Sample]:
-    """All images of a sample set, class by class; of each completed record, in turn, its next draw."""
-    labels: Sequence[int | None] = range(num_classes) if num_classes else (None,)
-    count = num_drawn_per_class(config)
-    pairs = [(label, index) for label in labels for index in range(count)]
-    return [
-        Sample(
-            number,
-            label,
-            stream_seed(config.seed, f"sample {number}"),
-            None if records is None else records.by_class[label][index % len(records.by_class[label])],
-        )
-        for number, (label, index) in enumerate(pairs)
-    ]
+def planned(
+    config: SampleConfig, num_classes: int, records: Records | None = None, told: Told | None = None
+) -> list[Sample]:
+    """All images of a sample set, class by class or told record by told record.
+
+    Args:
+        config: how many.
+        num_classes: 0 for a prior that is told none.
+        records: those that are completed; each image of a class takes the next one.
+        told: the records that a prior with condition columns is told.
+    """
+    subjects: list[tuple[int | None, int | None]]
+    if told is not None:
+        subjects = [(label if num_classes else None, row) for row, label in enumerate(told.labels.tolist())]
+    else:
+        subjects = [(label, None) for label in (range(num_classes) if num_classes else (None,))]
+    each = [(label, row, index) for label, row in subjects for index in range(num_drawn_per_class(config))]
+    samples = []
+    for number, (label, row, index) in enumerate(each):
+        completed = None if records is None else records.by_class[label][index % len(records.by_class[label])]
+        samples.append(Sample(number, label, stream_seed(config.seed, f"sample {number}"), completed, row))
+    return samples
 
 
 def records_of(config: SampleConfig, told: PriorConfig, spec: TokenSpec, tokens: TokenDataset) -> Records | None:
@@ -72,11 +85,13 @@ def records_of(config: SampleConfig, told: PriorConfig, spec: TokenSpec, tokens:
 
     Raises:
         TokenError: the split has no record.
-        ValueError: a class has none, or the mask is not of the prior's grid.
+        ValueError: a class has none, the mask is not of the prior's grid, or the prior is told columns.
     """
     completion = config.completion
     if completion.kind == "none":
         return None
+    if told.condition_columns:
+        raise ValueError("completions are drawn from priors that are told no columns; this one is told some")
     is_known = _mask(completion, spec)
     keys, labels = tokens.keys(completion.split), tokens.labels(completion.split).tolist()
     grids = tokens.tokens(completion.split, column=told.target)

@@ -15,14 +15,14 @@ from vqgan_core.training.start import TokenizerStart, require_same_prior, requir
 from vqgan_core.training.tokenizer_step import DISCRIMINATOR_FILE
 
 
-def tokenizer_start(config: PipelineConfig) -> Artifact | None:
-    """The tokenizer that this config's training begins with.
+def tokenizer_start(config: PipelineConfig, section: TrainTokenizerConfig | None = None) -> Artifact | None:
+    """The tokenizer that this config's training begins with, or that of one of its condition tokenizers.
 
     Raises:
         ArtifactMissing: there is no such tokenizer.
         ValueError: it is another architecture.
     """
-    return _checked_tokenizer(config.store, config.tokenizer)
+    return _checked_tokenizer(config.store, section or config.tokenizer)
 
 
 def prior_start(config: PipelineConfig) -> Artifact | None:

@@ -18,6 +18,7 @@ from datasets.corpus import Corpus
 from datasets.store import Store
 from datasets.store.lineage import ancestors, find_artifact
 from datasets.tokens import TokenDataset
+from datasets.views import VIEWS
 from tasks.config import PipelineConfig
 from tasks.models import load_prior, load_tokenizer
 from tasks.pipeline import STEPS
@@ -61,7 +62,7 @@ def test_tokens_are_what_the_tokenizer_says(published: Published) -> None:
     tokens, corpus = TokenDataset.open(artifact), Corpus.open(published.artifacts["corpus"])
     assert tokens.splits == corpus.splits
     for view, mirrored in (("center", False), ("center_flip", True)):
-        batches = corpus.sequential("val", 64, size_px=16, mirrored=mirrored)
+        batches = corpus.sequential("val", 64, size_px=16, view=VIEWS["center_flip" if mirrored else "center"])
         indices = torch.cat([tokenizer.encode(batch["images"]).flatten(1) for batch in batches])
         assert torch.equal(tokens.tokens("val", view), indices)
     files = [entry.path for entry in artifact.manifest.files if entry.path.endswith(".parquet")]

@@ -23,7 +23,7 @@ from tasks.sample import read_samples
 from tasks.sample_plan import num_images, planned, records_of
 from tasks.stage import Request, execute
 from tests.tiny import Published, Recorder, Stopped
-from vqgan_core.config import ConfigError, SampleConfig
+from vqgan_core.config import ConfigError, PriorConfig, SampleConfig
 from vqgan_core.evaluation import DomainClassifier
 from vqgan_core.prior.completion import UNKNOWN
 
@@ -73,7 +73,7 @@ def drawer(published: Published, **fields: Any) -> Drawer:
         load_tokenizer(published.artifacts["tokenizer"], CPU),
     )
     records = records_of(config, prior.config, prior.spec, TokenDataset.open(published.artifacts["tokens"]))
-    return Drawer(config, prior, tokenizer, CPU, records)
+    return Drawer(config, prior, tokenizer, CPU, records=records)
 
 
 def test_what_came_later_is_in_no_old_fingerprint() -> None:
@@ -251,4 +251,5 @@ def test_as_many_are_drawn_as_keep_the_asked_number(count: int, fraction: float)
     from vqgan_core.evaluation import keep_best  # noqa: PLC0415 - used here alone
 
     config = SampleConfig.validated({"num_per_class": count, "rejection": {"fraction": fraction}}, origin="test")
-    assert len(keep_best(torch.rand(num_images(config, 0)), fraction)) == count
+    prior = PriorConfig(condition="none")
+    assert len(keep_best(torch.rand(num_images(config, prior, 0)), fraction)) == count

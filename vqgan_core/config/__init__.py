@@ -2,6 +2,7 @@
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.comparison import CompareConfig
+from vqgan_core.config.conditions import BoxesCondition, ConditionConfig, CoordinatesCondition, PlaneCondition
 from vqgan_core.config.evaluation import (
     ClassifierConfig,
     EvaluateConfig,
@@ -11,6 +12,7 @@ from vqgan_core.config.evaluation import (
 )
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
+from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
@@ -69,12 +71,15 @@ __all__ = [
     "PROTOCOLS",
     "AugmentConfig",
     "AutoencoderConfig",
+    "BoxesCondition",
     "ClassifierConfig",
     "CompareConfig",
     "CompletionConfig",
+    "ConditionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "CoordinatesCondition",
     "DinoV2Config",
     "DomainRejection",
     "EdgesPlane",
@@ -91,6 +96,7 @@ __all__ = [
     "ImagePlane",
     "InceptionConfig",
     "IntervalGuidance",
+    "LayoutConfig",
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
@@ -102,6 +108,7 @@ __all__ = [
     "PatchGanConfig",
     "PerturbationConfig",
     "PerturbedConfig",
+    "PlaneCondition",
     "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",

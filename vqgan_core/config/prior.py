@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
+from vqgan_core.config.conditions import ConditionConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
@@ -22,6 +23,20 @@ OrderName = Literal[
     "alternate",
     "random",
     "random_annealed",
+]
+
+
+ViewName = Literal[
+    "center",
+    "center_flip",
+    "top_left",
+    "top_left_flip",
+    "top_right",
+    "top_right_flip",
+    "bottom_left",
+    "bottom_left_flip",
+    "bottom_right",
+    "bottom_right_flip",
 ]
 
 
@@ -195,7 +210,11 @@ class SampleConfig(SamplingConfig):
     """Recipe and execution of the sample stage."""
 
     num_per_class: int = Field(20, ge=1)
-    """Images of each class; without classes, images in all."""
+    """Images of each class, or of each record that a prior with condition columns is told; otherwise images in all."""
+    num_conditions: Annotated[int, Field(ge=1), LATER] = 8
+    """Records that a prior with condition columns is told: the first in the order of their keys."""
+    condition_split: Annotated[Literal["train", "val"], LATER] = "val"
+    """Where those records are."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Image i is drawn from its own seed, derived from this and i alone."""
     images_per_shard: int = Field(100, ge=1)
@@ -254,9 +273,11 @@ class EncodeExecution(SampleExecution):
 class EncodeConfig(Config):
     """Recipe and execution of the encode stage."""
 
-    views: tuple[Literal["center", "center_flip"], ...] = Field(("center",), min_length=1)
-    """Ways to look at an image, each a row: centre crop, or centre crop mirrored."""
+    views: tuple[ViewName, ...] = Field(("center",), min_length=1)
+    """Ways to look at an image, each a row: its centre or a corner, as it is or mirrored."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder; the quantizer is always fp32."""
+    conditions: Annotated[dict[ColumnName, ConditionConfig], LATER] = Field(default_factory=dict)
+    """What is written for priors to be told first, by the name of its column."""
     execution: EncodeExecution = EncodeExecution()
     """How it runs; not part of the fingerprint."""

@@ -15,7 +15,7 @@ TARGET: Final = "indices"
 
 _RESERVED = frozenset({
     "key", "label", "split", "view", "height", "width", "source_sha256",
-    "tokens", "labels", "inputs", "hidden", "orders", "condition_drop",
+    "images", "label_maps", "tokens", "labels", "inputs", "hidden", "orders", "condition_drop",
 })  # fmt: skip
 
 

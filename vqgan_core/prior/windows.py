@@ -4,7 +4,8 @@ Axes: H×W the large grid, h×w the window.
 
 Source: arXiv 2012.09841 §3.3 (figure 3) and the original's two samplers: the plain one puts the token in the middle of
 its window, with as much above and left as below and right, the one for scenes a cell further up and left. Both keep
-the window inside of the grid. Departure: the window need not be square; what the original calls 16 is h, or w.
+the window inside of the grid. Departures: the window need not be square; what the original calls 16 is h, or w. And it
+can start at every n-th cell alone, where a condition has one token for so many cells.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def sliding_windows(grid: tuple[int, int], window: tuple[int, int]) -> Int[Tensor, "H W 4"]:
+def sliding_windows(
+    grid: tuple[int, int], window: tuple[int, int], steps: tuple[int, int] = (1, 1)
+) -> Int[Tensor, "H W 4"]:
     """Top, left, and the token's own row and column in its window, for each token of the grid.
 
     Args:
         grid: (H, W).
         window: (h, w), which the prior was trained on.
+        steps: windows start at multiples of these; they divide grid and window.
 
     Raises:
         ValueError: the window does not fit into the grid.
     """
-    rows, columns = (_starts(n, size, size // 2) for n, size in _sides(grid, window))
+    rows, columns = (
+        _starts(n, size, size // 2, step) for (n, size), step in zip(_sides(grid, window), steps, strict=True)
+    )
     tops, lefts = torch.meshgrid(rows, columns, indexing="ij")
     own_rows, own_columns = _own(tops, lefts)
     return torch.stack([tops, lefts, own_rows, own_columns], dim=-1)
@@ -56,9 +62,12 @@ def _sides(grid: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, in
     return sides
 
 
-def _starts(length: int, size: int, middle: int) -> Int[Tensor, " length"]:
-    """Where the window of each index starts: `middle` before it, but inside of the grid."""
-    return (torch.arange(length) - middle).clamp(0, length - size)
+def _starts(length: int, size: int, middle: int, step: int = 1) -> Int[Tensor, " length"]:
+    """Where the window of each index starts: `middle` before it or up to a step earlier, but inside of the grid."""
+    assert length % step == size % step == 0
+    index = torch.arange(length)
+    earliest = -((size - 1 - index) // step) * step  # the first one whose window still has the index
+    return torch.maximum((index - middle) // step * step, earliest).clamp(0, length - size)
 
 
 def _own(tops: Int[Tensor, "H W"], lefts: Int[Tensor, "H W"]) -> tuple[Int[Tensor, "H W"], Int[Tensor, "H W"]]:

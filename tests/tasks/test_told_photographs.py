@@ -1,0 +1,148 @@
+"""Photographs of clothing from source to sample: edges, low resolution, coordinates and class as conditions.
+
+The condition demonstrably matters: held-out tokens are likelier with their own condition than with another record's.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from datasets.ingest.tar import read_tar
+from datasets.store import Store
+from datasets.tokens import TokenDataset
+from tasks.config import PipelineConfig
+from tasks.pipeline import Pipeline
+from tasks.planning import plan_rows
+from tasks.stage import execute
+from tests.tasks.told import CPU, prior, run, scores, tokenizer, unpacked
+from vqgan_core.config import ConfigError
+from vqgan_core.prior.coordinates import coordinate_ramp, coordinate_tokens
+
+STORED_PX, SHOWN_PX = 48, 32
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
+    """A config whose tokens are made."""
+    config = config_of(tmp_path_factory.mktemp("photographs"), shared_data)
+    run(config, "encode")
+    return config
+
+
+def config_of(root: Path, shared_data: Path) -> PipelineConfig:
+    """Every fifteenth photograph, in five windows each."""
+    source = (
+        unpacked(shared_data / "clothing128.tar", root / "source", every=5, classes=("shoes", "pants", "dress"))
+        / "clothing128"
+    )
+    return PipelineConfig.validated(
+        {
+            "store": {"url": str(root / "store")},
+            "shard": {
+                "source": {"kind": "folder", "url": str(source)}, "size_px": STORED_PX, "channels": 1,
+                "validation_fraction": 0.25, "images_per_shard": 100, "execution": {"num_processes": 1},
+            },
+            "tokenizer": tokenizer(SHOWN_PX, 3),
+            "condition_tokenizers": {"outlines": tokenizer(SHOWN_PX, 3, plane="edges")},
+            "encode": {
+                "views": ["center", "top_left", "top_right", "bottom_left", "bottom_right"], "execution": CPU,
+                "conditions": {
+                    "edges": {"kind": "plane", "tokenizer": "outlines"},
+                    "small": {"kind": "plane", "plane": {"kind": "low_resolution", "factor": 2}},
+                    "place": {"kind": "coordinates", "num_levels": 64},
+                },
+            },
+            "prior": prior(condition_columns=["edges"]),
+            "sample": {
+                "num_per_class": 3, "num_conditions": 4, "images_per_shard": 5, "guidance": 2.0, "execution": CPU,
+            },
+            "evaluate": {"classifier": {"num_steps": 5, "batch_size": 8, "base_channels": 4}, "execution": CPU},
+        },
+        origin="the test's config",
+    )  # fmt: skip
+
+
+def test_the_tokens_have_a_column_for_each_condition(photographs: PipelineConfig) -> None:
+    artifact = Pipeline(photographs).artifact("tokens")
+    tokens = TokenDataset.open(artifact)
+    assert {name: (column.height, column.width) for name, column in tokens.meta.all_columns.items()} == {
+        "indices": (4, 4), "edges": (4, 4), "place": (4, 4), "small": (2, 2),
+    }  # fmt: skip
+    small, edges = tokens.meta.column("small"), tokens.meta.column("edges")
+    assert (small.factor, edges.factor) == (16, 8)
+    assert small.tokenizer_digest == tokens.meta.tokenizer_digest != edges.tokenizer_digest
+    assert [ref.kind for ref in artifact.manifest.inputs] == ["corpus", "tokenizer", "tokenizer"]
+    whole = coordinate_tokens(coordinate_ramp(STORED_PX, STORED_PX), 8, 64)[0]
+    for view, part in (("top_left", whole[:4, :4]), ("bottom_right", whole[2:, 2:]), ("center", whole[1:5, 1:5])):
+        place = tokens.tokens("val", view, "place")
+        assert torch.equal(place, part.flatten().expand_as(place))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ({"condition_columns": ["edges"]}, ["edges"]),
+        ({"condition_columns": ["small"]}, ["small"]),
+        ({"condition_columns": ["place"]}, ["place"]),
+        ({"condition": "class"}, ["labels"]),
+        ({"condition": "class", "condition_columns": ["edges", "small"]}, ["labels", "edges", "small"]),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_the_condition_matters(photographs: PipelineConfig, overrides: dict[str, Any], names: list[str]) -> None:
+    right, wrong = scores(photographs, overrides, names)
+    assert right < wrong - 0.002
+
+
+def test_samples_are_told_held_out_records(photographs: PipelineConfig) -> None:
+    made = run(photographs, "evaluate")
+    samples, store = made["sample"], Store.open(photographs.store)
+    assert [ref.kind for ref in samples.manifest.inputs] == ["prior", "tokenizer", "tokens"]
+    assert samples.manifest.summary["told"] == {"split": "val", "columns": ["edges"]}
+    keys = TokenDataset.open(made["encode"]).keys("val")[:4]
+    about = [
+        json.loads(data)
+        for entry in samples.manifest.files if entry.path.endswith(".tar")
+        for member, data in read_tar(io.BytesIO(samples.read(entry.path))) if member.name.endswith("json")
+    ]  # fmt: skip
+    assert [item["told"]["key"] for item in about] == [key for key in keys for _ in range(3)]
+    with Image.open(io.BytesIO(samples.read("grid.png"))) as sheet:
+        assert sheet.width == sheet.height  # four rows of a condition and three samples
+    metrics = {row["name"]: row["value"] for row in json.loads(made["evaluate"].read("metrics.json"))}
+    assert metrics["prior NLL"] < metrics["prior NLL, shuffled condition"]
+    assert {row["state"] for row in plan_rows(photographs)} == {"cached"}
+    assert store.lookup("samples", execute(Pipeline(photographs).request("sample"), store).fingerprint)
+
+
+def test_plans_know_condition_tokenizers_and_columns(photographs: PipelineConfig, tmp_path: Path) -> None:
+    elsewhere = photographs.model_copy(update={"store": photographs.store.model_copy(update={"url": str(tmp_path)})})
+    rows = {row["stage"]: row for row in plan_rows(elsewhere)}
+    assert list(rows)[1:4] == ["train_tokenizer", "train_tokenizer · outlines", "encode"]
+    alone = elsewhere.model_copy(update={"prior": elsewhere.prior.model_copy(update={"condition_columns": ()})})
+    without = {row["stage"]: row for row in plan_rows(alone)}
+    assert rows["train_prior"]["PFLOP"] > without["train_prior"]["PFLOP"]
+    unknown = elsewhere.model_copy(
+        update={"prior": elsewhere.prior.model_copy(update={"condition_columns": ("depth",)})}
+    )
+    with pytest.raises(ConfigError, match=r"condition_columns has 'depth', which encode does not write; it writes"):
+        plan_rows(unknown)
+
+
+def test_names_of_tokenizers_are_checked(photographs: PipelineConfig) -> None:
+    with pytest.raises(
+        ConfigError, match=r"encode.conditions.edges.tokenizer is 'line_art': allowed are .* \(outlines\)"
+    ):
+        PipelineConfig.validated(
+            {
+                **photographs.model_dump(mode="json"),
+                "encode": {"conditions": {"edges": {"kind": "plane", "tokenizer": "line_art"}}},
+            },
+            origin="x",
+        )
