@@ -105,13 +105,6 @@ class RandomOrderConfig(Config):
         return self
 
 
-class PriorExecution(TrainingExecution):
-    """How train_prior runs."""
-
-    activation_checkpointing: bool = False
-    """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
-
-
 class TrainPriorConfig(PriorConfig):
     """Recipe and execution of the train_prior stage."""
 
@@ -126,7 +119,7 @@ class TrainPriorConfig(PriorConfig):
     """Course of the order random_annealed; no other order uses it."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: PriorExecution = PriorExecution()
+    execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     def model(self) -> PriorConfig:

@@ -82,5 +82,7 @@ class TrainingExecution(ExecutionConfig):
     """A killed run repeats at most so many steps."""
     log_every_steps: int = Field(50, ge=1)
     """Cadence of progress messages."""
+    activation_checkpointing: bool = False
+    """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
     cache_bytes: int = Field(2 << 30, ge=0)
     """Decoded images kept in memory between epochs."""

@@ -15,10 +15,20 @@ Five lines in a notebook (`load` instead of the first two for a trained one):
     torch.Size([2, 3, 64, 48])
 
 Read in this order: blocks, encoder, decoder, model, hierarchical; files says how a tokenizer lies on disk, label_maps
-how classes become channels, pixels what a decoder can say of one.
+how classes become channels, pixels what a decoder can say of one, tiling how images of any size go through.
 """
 
 from vqgan_core.tokenizer.label_maps import check_labels, one_hot
 from vqgan_core.tokenizer.model import Level, Tokenizer, TokenizerOutput
+from vqgan_core.tokenizer.tiling import Tiling, decode_tiled, encode_tiled
 
-__all__ = ["Level", "Tokenizer", "TokenizerOutput", "check_labels", "one_hot"]
+__all__ = [
+    "Level",
+    "Tiling",
+    "Tokenizer",
+    "TokenizerOutput",
+    "check_labels",
+    "decode_tiled",
+    "encode_tiled",
+    "one_hot",
+]

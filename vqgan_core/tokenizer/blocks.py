@@ -1,4 +1,4 @@
-"""The four parts that encoder and decoder are made of.
+"""The four parts that encoder and decoder are made of, and their sequence.
 
 Axes: B batch, C channels, H×W grid.
 
@@ -10,12 +10,14 @@ kernel exists; the numbers agree to fp32 rounding.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["AttentionBlock", "Downsample", "ResidualBlock", "Upsample", "group_norm"]
+__all__ = ["AttentionBlock", "BlockSequence", "Downsample", "ResidualBlock", "Upsample", "group_norm"]
 
 
 def group_norm(num_groups: int, channels: int) -> nn.GroupNorm:
@@ -87,3 +89,22 @@ class Upsample(nn.Module):
         """Return the doubled grid."""
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
+
+
+class BlockSequence(nn.Sequential):
+    """Layers one after the other; some are sequences of blocks themselves."""
+
+    activation_checkpointing: bool = False
+    """Keep what goes into a block and compute the rest again in the backward pass; numbers stay as they are."""
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        """Apply all layers."""
+        for layer in self:
+            for block in layer if isinstance(layer, nn.Sequential) else (layer,):
+                # Other layers keep their inputs alone, so there is nothing to win with them.
+                heavy = isinstance(block, ResidualBlock | AttentionBlock)
+                if heavy and self.activation_checkpointing and torch.is_grad_enabled():
+                    x = checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+        return x

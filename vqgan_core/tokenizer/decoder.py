@@ -13,13 +13,13 @@ from collections import OrderedDict
 from torch import nn
 
 from vqgan_core.config import AutoencoderConfig
-from vqgan_core.tokenizer.blocks import Upsample, group_norm
+from vqgan_core.tokenizer.blocks import BlockSequence, Upsample, group_norm
 from vqgan_core.tokenizer.encoder import level, middle
 
 __all__ = ["Decoder"]
 
 
-class Decoder(nn.Sequential):
+class Decoder(BlockSequence):
     """`B Z h w` to `B C H W` images, H = f · h; `conv_out` is the last layer that the adaptive weight looks at.
 
     Args:

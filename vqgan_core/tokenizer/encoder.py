@@ -14,7 +14,7 @@ from collections import OrderedDict
 from torch import nn
 
 from vqgan_core.config import AutoencoderConfig
-from vqgan_core.tokenizer.blocks import AttentionBlock, Downsample, ResidualBlock, group_norm
+from vqgan_core.tokenizer.blocks import AttentionBlock, BlockSequence, Downsample, ResidualBlock, group_norm
 
 __all__ = ["Encoder", "level", "middle"]
 
@@ -47,7 +47,7 @@ def middle(config: AutoencoderConfig, channels: int) -> nn.Module:
     return nn.Sequential(layers)
 
 
-class Encoder(nn.Sequential):
+class Encoder(BlockSequence):
     """`B C H W` images to `B Z h w`, h = H / f."""
 
     def __init__(self, config: AutoencoderConfig) -> None:

@@ -114,7 +114,7 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
-        self._check_images(images)
+        self.check_images(images)
         features = self.encoder(images)
         top, context, chosen = None, None, None
         if self.top is not None:
@@ -153,7 +153,7 @@ class Tokenizer(nn.Module):
         Raises:
             ValueError: wrong number of channels, or a size that is no multiple of f.
         """
-        self._check_images(images)
+        self.check_images(images)
         parts = [part for part in (self.encoder, self.top) if part is not None]
         were_training = [part.training for part in parts]
         for part in parts:
@@ -250,7 +250,12 @@ class Tokenizer(nn.Module):
         quantizer = self.quantizers[name]
         return quantizer.decode(_checked(indices, quantizer.codebook_size))
 
-    def _check_images(self, images: Tensor) -> None:
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what this tokenizer does not take.
+
+        Raises:
+            ValueError: wrong number of channels, or a size that is no multiple of f.
+        """
         channels = self.config.autoencoder.image_channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images of shape {tuple(images.shape)}: this tokenizer takes (batch, {channels}, H, W)")

@@ -98,6 +98,7 @@ def tokenizer_step_flops(
     """
     gan = config.loss.adversarial
     flops = BACKWARD_FACTOR * (network.encoder_flops + network.decoder_flops) + network.search_flops
+    flops += config.execution.activation_checkpointing * (network.encoder_flops + network.decoder_flops)
     flops += 3 * loss.perceptual_flops
     if judges:
         adaptive = isinstance(gan, PatchGanConfig) and gan.adaptive

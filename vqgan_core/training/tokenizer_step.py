@@ -66,6 +66,8 @@ class TokenizerStep:
         prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
         with streams.seeded(training.seed, "tokenizer weights"):
             self.tokenizer = Tokenizer(config.model()).to(self.device)
+        for part in (self.tokenizer.encoder, self.tokenizer.decoder):
+            part.activation_checkpointing = execution.activation_checkpointing
         with streams.seeded(training.seed, "discriminator weights"):
             self.loss = TokenizerLoss(config.loss, config.autoencoder.image_channels).to(self.device)
         self.tokenizer.train()
