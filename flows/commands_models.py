@@ -18,7 +18,7 @@ from tasks.stage import execute
 from vqgan_core.config import ConfigError
 from vqgan_core.config.base import parse_override
 from vqgan_core.legacy.key_report import KeyReport
-from vqgan_core.legacy.prior_import import PriorFacts
+from vqgan_core.legacy.prior_facts import PriorFacts
 
 #: Keys of a kind that are listed for people.
 MAX_KEYS = 10

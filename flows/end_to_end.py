@@ -15,6 +15,7 @@ from flows.form import config_of
 from flows.naming import run_name
 from flows.run import StageRunner
 from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
+from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 
 
@@ -61,10 +62,11 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
     run = StageRunner(config)
+    starts = tokenizer_start(config), prior_start(config)  # what is wrong with them is told before anything is made
     corpus = run(shard.request(config.shard, reporter=run.reporter))
-    tokenizer = run(train_tokenizer.request(config.tokenizer, corpus))
+    tokenizer = run(train_tokenizer.request(config.tokenizer, corpus, starts[0]))
     tokens = run(encode.request(config.encode, corpus, tokenizer))
-    prior = run(train_prior.request(config.prior, tokens))
+    prior = run(train_prior.request(config.prior, tokens, starts[1]))
     samples = run(sample.request(config.sample, prior, tokenizer))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))

@@ -170,7 +170,7 @@ def _add_models(commands: Commands) -> None:
     imports = commands.group("import", "publish a model of another project as an artifact")
     for name, whose in (
         ("taming", "taming-transformers: VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer"),
-        ("llamagen", "LlamaGen: VQ models"),
+        ("llamagen", "LlamaGen: VQ models, class-conditional GPTs"),
         ("diffusers", "diffusers: VQModel"),
     ):
         command = imports.add(name, whose, "models:import_model")

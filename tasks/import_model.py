@@ -22,8 +22,9 @@ from tasks.stage import Product, Request, Stage, input_of
 from vqgan_core.config import TokenSpec
 from vqgan_core.legacy.checkpoint_file import Checkpoint, find_weights, read_checkpoint
 from vqgan_core.legacy.key_report import KeyReport
-from vqgan_core.legacy.prior_import import ImportedPrior, PriorFacts, import_prior
-from vqgan_core.legacy.taming_prior import FIRST_STAGE, is_prior
+from vqgan_core.legacy.prior_facts import ImportedPrior, PriorFacts
+from vqgan_core.legacy.prior_import import complete_facts, holds_prior, import_prior
+from vqgan_core.legacy.taming_prior import FIRST_STAGE
 from vqgan_core.legacy.their_config import Project, TheirConfig, read_config
 from vqgan_core.legacy.tokenizer_import import ImportedTokenizer, config_of, import_tokenizer
 
@@ -59,7 +60,7 @@ class Source:
     @property
     def holds_prior(self) -> bool:
         """Whether there is a prior in the file."""
-        return self.project == "taming" and is_prior(self.tensors)
+        return holds_prior(self.project, self.tensors)
 
     @property
     def holds_tokenizer(self) -> bool:
@@ -91,7 +92,7 @@ class Source:
         Raises:
             CheckpointError: it is told something else than a class, or something needed is not said.
         """
-        return self.facts.completed(self._their_config)
+        return complete_facts(self.project, self.tensors, self._their_config, self.facts)
 
     def prior(self, tokenizer: Artifact) -> ImportedPrior:
         """The file's prior, over the tokens of a tokenizer.
@@ -110,7 +111,7 @@ class Source:
             num_classes=facts.num_classes or 0,
             tokenizer=tokenizer.manifest.digest,
         )
-        return import_prior(self.tensors, spec, facts)
+        return import_prior(self.project, self.tensors, spec, facts)
 
     def recipe(self) -> dict[str, Any]:
         """What an import's fingerprint knows of the file."""

@@ -53,3 +53,19 @@ def require_own_tokenizer(prior: Artifact, tokenizer: Artifact) -> TokenSpec:
 
 def _files(artifact: Artifact) -> dict[str, bytes]:
     return {name: artifact.read(name) for name in MODEL_FILES}
+
+
+def require_its_tokens(prior: Artifact, tokens: Artifact) -> None:
+    """Refuse tokens that a prior cannot read.
+
+    Raises:
+        TokenMismatch: another tokenizer made them.
+    """
+    _, spec = prior_config(prior)
+    made_by = [ref.digest[:12] for ref in tokens.manifest.inputs if ref.kind == "tokenizer"]
+    if spec.tokenizer[:12] not in made_by:
+        raise TokenMismatch(
+            f"the prior {prior.manifest.fingerprint[:12]} reads tokens of the tokenizer with digest "
+            f"{spec.tokenizer[:12]}, these are of {', '.join(made_by)}: encode the corpus with its own tokenizer "
+            "(tessera show names it)"
+        )

@@ -17,6 +17,7 @@ from tasks import encode, evaluate, sample, shard, train_prior, train_tokenizer
 from tasks.config import PipelineConfig
 from tasks.generations import find_parent
 from tasks.stage import Request, Stage
+from tasks.start import prior_start, tokenizer_start
 from tasks.subjects import Subjects
 
 
@@ -102,14 +103,18 @@ STEPS: Mapping[str, Step] = {
         Step(
             train_tokenizer.STAGE,
             ("corpus",),
-            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus")),
+            lambda p: train_tokenizer.request(p.config.tokenizer, p.artifact("corpus"), tokenizer_start(p.config)),
         ),
         Step(
             encode.STAGE,
             ("corpus", "tokenizer"),
             lambda p: encode.request(p.config.encode, p.artifact("corpus"), p.artifact("tokenizer")),
         ),
-        Step(train_prior.STAGE, ("tokens",), lambda p: train_prior.request(p.config.prior, p.artifact("tokens"))),
+        Step(
+            train_prior.STAGE,
+            ("tokens",),
+            lambda p: train_prior.request(p.config.prior, p.artifact("tokens"), prior_start(p.config)),
+        ),
         Step(
             sample.STAGE,
             ("prior", "tokenizer"),

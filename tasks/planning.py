@@ -20,6 +20,7 @@ from tasks.device_rate import expected_rate, matmul_flops_per_second
 from tasks.estimates import Estimate, Estimates, Extent
 from tasks.pipeline import STEPS, Pipeline, Step
 from tasks.stage import Headway, Request
+from tasks.start import prior_start, tokenizer_start
 from vqgan_core.training import resolve_device
 from vqgan_core.training.precision import Precision
 
@@ -34,9 +35,11 @@ def plan_rows(config: PipelineConfig) -> list[dict[str, Any]]:
 
     Raises:
         SourceError: the source cannot be listed.
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or has nothing that an init_from names.
         ValueError: sizes that do not fit together, as the stage itself would say.
     """
+    tokenizer_start(config)  # also of a stage that still waits for its input
+    prior_start(config)
     planner = _Planner(config)
     return [planner.row(step) for step in STEPS.values()]
 

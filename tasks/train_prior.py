@@ -8,6 +8,7 @@ from typing import Any
 from datasets.store import Artifact
 from datasets.tokens import TokenDataset
 from tasks.columns import reads, spec_of
+from tasks.models import load_prior, require_its_tokens
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.training import run_training, training_headway
 from vqgan_core.config import TrainPriorConfig
@@ -17,20 +18,28 @@ from vqgan_core.training.prior_step import PriorStep
 STAGE = Stage("train_prior", "1", "prior")
 
 
-def request(config: TrainPriorConfig, tokens: Artifact) -> Request:
-    """Ask for a prior trained on a token dataset."""
+def request(config: TrainPriorConfig, tokens: Artifact, start: Artifact | None = None) -> Request:
+    """Ask for a prior trained on a token dataset, from new weights or those of another prior (`tasks.start`).
+
+    Raises:
+        TokenMismatch: that prior reads another tokenizer's tokens.
+    """
+    assert (start is None) == (config.init_from is None), "init_from names what training begins with"
+    if start is not None:
+        require_its_tokens(start, tokens)
     label = f"train prior · {config.num_layers} layers · width {config.width}"
-    build, headway = partial(_build, config, tokens), partial(training_headway, config.training)
-    return Request(STAGE, config.recipe(), (input_of(tokens),), build, label, headway)
+    build, headway = partial(_build, config, tokens, start), partial(training_headway, config.training)
+    inputs = (input_of(tokens),) if start is None else (input_of(tokens), input_of(start))
+    return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
-def _build(config: TrainPriorConfig, artifact: Artifact, work: Work) -> Product:
+def _build(config: TrainPriorConfig, artifact: Artifact, start: Artifact | None, work: Work) -> Product:
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
     tokens = TokenDataset.open(artifact)
     spec = spec_of(tokens, config)
-    step = PriorStep(config, spec, device=device)
+    step = PriorStep(config, spec, device=device, start=None if start is None else load_prior(start, device))
     result = run_training(
         step,
         tokens.batches("train", training.batch_size, seed=training.seed, **reads(config)),

@@ -11,6 +11,7 @@ from datasets.store import Artifact
 from tasks.report.pictures import grid
 from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.start import load_start
 from tasks.training import run_training, training_headway
 from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
@@ -22,14 +23,16 @@ STAGE = Stage("train_tokenizer", "2", "tokenizer")
 NUM_PICTURES = 16
 
 
-def request(config: TrainTokenizerConfig, corpus: Artifact) -> Request:
-    """Ask for a tokenizer trained on a corpus."""
+def request(config: TrainTokenizerConfig, corpus: Artifact, start: Artifact | None = None) -> Request:
+    """Ask for a tokenizer trained on a corpus, from new weights or those of another tokenizer (`tasks.start`)."""
+    assert (start is None) == (config.init_from is None), "init_from names what training begins with"
     label = f"train tokenizer · f{config.autoencoder.downsampling_factor} · K{config.codebook_size}"
-    build, headway = partial(_build, config, corpus), partial(training_headway, config.training)
-    return Request(STAGE, config.recipe(), (input_of(corpus),), build, label, headway)
+    build, headway = partial(_build, config, corpus, start), partial(training_headway, config.training)
+    inputs = (input_of(corpus),) if start is None else (input_of(corpus), input_of(start))
+    return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
-def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Product:
+def _build(config: TrainTokenizerConfig, artifact: Artifact, start: Artifact | None, work: Work) -> Product:
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
@@ -43,7 +46,7 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, work: Work) -> Prod
     validation = corpus.sequential(
         "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
     ).share(rank, world_size)
-    step = TokenizerStep(config, device=device)
+    step = TokenizerStep(config, device=device, start=None if start is None else load_start(start))
     result = run_training(
         step, batches, lambda: validation, config=training, execution=execution, work=work, label="train tokenizer"
     )

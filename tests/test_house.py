@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from tasks.config import PRESETS, PipelineConfig, find_preset
 from vqgan_core.config import Config, ConfigError, ExecutionConfig, PatchGanConfig, canonical_json
-from vqgan_core.config.base import LATER
+from vqgan_core.config.base import INPUT, LATER
 from vqgan_core.losses import PatchDiscriminator
 from vqgan_core.tokenizer.cost import num_parameters, tokenizer_cost
 
@@ -204,6 +204,6 @@ def test_execution_is_no_recipe() -> None:
         assert issubclass(stage, Config)
         config = stage()
         fields = type(config).model_fields
-        later = {name for name, field in fields.items() if LATER in field.metadata}
+        later = {name for name, field in fields.items() if {LATER, INPUT} & set(field.metadata)}
         assert set(fields) - set(config.recipe()) - later == {"execution"}
         assert isinstance(getattr(config, "execution"), ExecutionConfig)  # noqa: B009 - Config itself has none

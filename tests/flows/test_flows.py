@@ -221,3 +221,21 @@ def _in_a_flow(function: Callable[[], Any]) -> Any:
         return function()
 
     return around()
+
+
+def test_fine_tuning_in_the_pipeline(harness: str, published: Published, tmp_path: Path, ledger: Ledger) -> None:
+    """A start of the wrong size is told before anything runs; a right one is an input of the new prior."""
+    start = published.artifacts["prior"].manifest
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    fields = {"preset": str(preset), "store": str(copy.root)}
+    wrong = {"prior.init_from": start.fingerprint, "prior.num_layers": 3}
+    with pytest.raises(ValueError, match="num_layers 2, not 3"):
+        end_to_end(**fields, overrides=wrong)
+    assert _states(ledger) == []
+    tuned = {"prior.init_from": start.fingerprint[:10], "prior.training.num_steps": 2, "sample.num_per_class": 1}
+    end_to_end(**fields, overrides=tuned)
+    prior = next(ref for stage, _, ref in ledger.outcomes if stage == "train_prior")
+    store = Store.open(copy.config.store)
+    assert start.as_input() in store.get(prior).manifest.inputs
+    assert [len(store.artifacts(kind)) for kind in KINDS] == [1, 1, 1, 2, 2, 2], "only what depends on it is made anew"

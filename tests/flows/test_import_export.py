@@ -264,3 +264,37 @@ def test_an_image_conditional_prior_leaves_its_tokenizer(
     params["cond_stage_config"] = {"target": "taming.modules.util.Labelator", "params": {"n_classes": 10}}
     path.write_text(yaml.safe_dump({"model": {"target": "a.Net2NetTransformer", "params": params}}))
     assert [row["kind"] for row in cli(*arguments, "--json").json] == ["tokenizer", "prior"]
+
+
+def test_a_llamagen_gpt_reads_an_imported_tokenizers_tokens(cli: CommandLine, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "store")
+    torch.save(export_state(Tokenizer(LLAMAGEN_CONFIG), LLAMAGEN), tmp_path / "vq.pt")
+    assert cli("import", "llamagen", tmp_path / "vq.pt", "--resolution", 16, *store).status == 0
+    tokenizer = only(tmp_path / "store", "tokenizer")
+    torch.save({"model": llamagen_gpt()}, tmp_path / "gpt.pt")
+    arguments = ("import", "llamagen", tmp_path / "gpt.pt", *store)
+    assert "--num-heads" in cli(*arguments, "--tokenizer", tokenizer.manifest.fingerprint).complaint
+    assert "--tokenizer" in cli(*arguments, "--num-heads", 4).complaint
+    (row,) = cli(*arguments, "--num-heads", 4, "--tokenizer", tokenizer.manifest.fingerprint, "--json").json
+    assert not row["keys"]["missing"] + row["keys"]["left_over"]
+    config, spec = prior_config(only(tmp_path / "store", "prior"))
+    assert (config.architecture, config.qk_norm, config.condition_rotation) == ("modern", False, "zero")
+    assert (spec.num_classes, spec.height, spec.tokenizer) == (3, 8, tokenizer.manifest.digest)
+
+
+def llamagen_gpt() -> dict[str, Tensor]:
+    """A GPT of LlamaGen with one layer, for 64 tokens and three classes."""
+    shapes = {
+        "cls_embedding.embedding_table.weight": (4, 16),
+        "tok_embeddings.weight": (64, 16),
+        "layers.0.attention.wqkv.weight": (48, 16),
+        "layers.0.attention.wo.weight": (16, 16),
+        "layers.0.feed_forward.w1.weight": (256, 16),
+        "layers.0.feed_forward.w3.weight": (256, 16),
+        "layers.0.feed_forward.w2.weight": (16, 256),
+        "layers.0.attention_norm.weight": (16,),
+        "layers.0.ffn_norm.weight": (16,),
+        "norm.weight": (16,),
+        "output.weight": (64, 16),
+    }
+    return {key: torch.rand(shape) for key, shape in shapes.items()}

@@ -4,7 +4,8 @@ A config has two halves. The *recipe* says what is computed and enters the finge
 (device, threads, cadences) and does not. A field that holds an `ExecutionConfig` is execution, all others are recipe.
 
 A field that came after the first artifacts is marked `LATER`: it enters the recipe only where it departs from its
-default, so that what was made before keeps its fingerprint.
+default, so that what was made before keeps its fingerprint. A field that names an artifact is marked `INPUT`: what
+enters the fingerprint is the artifact's digest, among the inputs, whatever it is called in the config.
 
 Precedence: defaults < preset YAML < overrides. Environment variables never say *what* is computed.
 """
@@ -21,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 __all__ = [
+    "INPUT",
     "LATER",
     "Config",
     "ConfigError",
@@ -34,6 +36,8 @@ __all__ = [
 
 LATER: Final = "later"
 """Marks a field in its annotation: `Annotated[int, LATER]`."""
+INPUT: Final = "input"
+"""Marks a field that names an artifact: `Annotated[str | None, INPUT]`."""
 
 
 class ConfigError(ValueError):
@@ -50,7 +54,11 @@ class Config(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """The JSON-ready dump of the validated config without its execution half: what enters a fingerprint."""
         dump = self.model_dump(mode="json")
-        left_out = {name for name in dump if _is_execution(self, name) or _is_unchanged_later(self, name)}
+        left_out = {
+            name
+            for name in dump
+            if _is_execution(self, name) or _is_unchanged_later(self, name) or _is_input(self, name)
+        }
         return {name: _recipe_of(getattr(self, name), dump[name]) for name in dump if name not in left_out}
 
     @classmethod
@@ -143,6 +151,10 @@ def _is_execution(config: BaseModel, name: str) -> bool:
 def _is_unchanged_later(config: BaseModel, name: str) -> bool:
     field = type(config).model_fields[name]
     return LATER in field.metadata and getattr(config, name) == field.get_default(call_default_factory=True)
+
+
+def _is_input(config: BaseModel, name: str) -> bool:
+    return INPUT in type(config).model_fields[name].metadata
 
 
 def _recipe_of(value: Any, dumped: Any) -> Any:

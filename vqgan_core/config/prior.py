@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vqgan_core.config.base import LATER, Config, ExecutionConfig
+from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.tokens import TARGET, ColumnName
 from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
@@ -48,6 +48,13 @@ class PriorConfig(Config):
     """Model width."""
     num_key_value_heads: int | None = Field(None, ge=1)
     """Heads of keys and values, each shared by a group of query heads (modern only); null: as many as num_heads."""
+    qk_norm: Annotated[bool, LATER] = True
+    """Norm queries and keys (modern only); LlamaGen does not."""
+    mlp_width: Annotated[int | None, Field(ge=1), LATER] = None
+    """Width inside the perceptron (modern only); null: 8/3 of width, rounded up to a multiple of 64."""
+    condition_rotation: Annotated[Literal["identity", "zero"], LATER] = "identity"
+    """How the rotary positions leave the condition (modern only): as it is, or with query and key 0, as in LlamaGen.
+    zero is for weights that were trained so."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of embeddings, attention and residual branches."""
 
@@ -70,11 +77,13 @@ class PriorConfig(Config):
     @model_validator(mode="after")
     def _heads_fit_the_architecture(self) -> PriorConfig:
         if self.architecture == "gpt":
-            if self.num_key_value_heads is not None:
-                raise ValueError(
-                    f"num_key_value_heads {self.num_key_value_heads} with architecture gpt: it is an option of modern; "
-                    "leave it null"
-                )
+            for name in ("num_key_value_heads", "qk_norm", "mlp_width", "condition_rotation"):
+                value, default = getattr(self, name), type(self).model_fields[name].default
+                if value != default:
+                    given = "null" if default is None else default
+                    raise ValueError(
+                        f"{name} {value} with architecture gpt: it is an option of modern; leave it {given}"
+                    )
             return self
         if (self.width // self.num_heads) % 4:
             raise ValueError(
@@ -117,10 +126,21 @@ class TrainPriorConfig(PriorConfig):
     """Share of the tokens that training does not read at all: their embedding is zero."""
     random_order: RandomOrderConfig = RandomOrderConfig()
     """Course of the order random_annealed; no other order uses it."""
+    init_from: Annotated[str | None, Field(min_length=4), INPUT] = None
+    """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _zero_rotation_is_inherited(self) -> TrainPriorConfig:
+        if self.condition_rotation == "zero" and self.init_from is None:
+            raise ValueError(
+                "condition_rotation zero blinds attention to the condition: it is for weights that were trained so, "
+                "with init_from; leave it identity"
+            )
+        return self
 
     def model(self) -> PriorConfig:
         """The part that is stored with the weights."""

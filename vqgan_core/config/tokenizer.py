@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vqgan_core.config.base import LATER, Config, variant_of
+from vqgan_core.config.base import INPUT, LATER, Config, variant_of
 from vqgan_core.config.quantizer import EmaQuantizerConfig, QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
@@ -273,6 +273,10 @@ class TrainTokenizerConfig(TokenizerConfig):
     """Augmentation of training images."""
     perturbation: Annotated[PerturbationConfig | None, LATER] = None
     """Perturbation of what the decoder is trained on; null: none."""
+    init_from: Annotated[str | None, Field(min_length=4), INPUT] = None
+    """Fingerprint (or its beginning), or URI, of a tokenizer whose weights training begins with; null: new weights."""
+    freeze_codebook: Annotated[bool, LATER] = False
+    """Leave the codebook of init_from as it is, and train what is around it."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
     execution: TrainingExecution = TrainingExecution()
@@ -292,6 +296,21 @@ class TrainTokenizerConfig(TokenizerConfig):
         if self.perturbation is not None and (self.quantizer.kind == "residual" or self.top is not None):
             what = "quantizer residual" if self.top is None else "a tokenizer with a top level"
             raise ValueError(f"perturbation replaces an index by a nearby one, which {what} has not")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_codebook_to_freeze(self) -> Self:
+        if not self.freeze_codebook:
+            return self
+        if self.init_from is None:
+            raise ValueError("freeze_codebook without init_from would keep a random codebook: name a tokenizer")
+        for quantizer in (self.quantizer, *([] if self.top is None else [self.top.quantizer])):
+            if quantizer.kind in {"fsq", "lfq"}:
+                raise ValueError(f"freeze_codebook with quantizer {quantizer.kind}, which has no codebook to train")
+            if getattr(quantizer, "restart_dead_codes_after_steps", None) is not None:
+                raise ValueError(
+                    "freeze_codebook with restart_dead_codes_after_steps, which moves entries: set one of them"
+                )
         return self
 
     def model(self) -> TokenizerConfig:

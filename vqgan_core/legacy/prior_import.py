@@ -3,86 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from vqgan_core.config import TokenSpec
-from vqgan_core.legacy import taming_prior
-from vqgan_core.legacy.checkpoint_file import CheckpointError
+from vqgan_core.legacy import llamagen_prior, taming_prior
 from vqgan_core.legacy.key_report import KeyReport
-from vqgan_core.legacy.their_config import TheirConfig
-from vqgan_core.prior import Prior
+from vqgan_core.legacy.prior_facts import ImportedPrior, PriorFacts
+from vqgan_core.legacy.their_config import Project, TheirConfig
 
-__all__ = ["ImportedPrior", "PriorFacts", "import_prior"]
-
-
-@dataclass(frozen=True)
-class PriorFacts:
-    """What a prior's tensors do not say; None: not known."""
-
-    num_heads: int | None = None
-    """Attention heads."""
-    num_classes: int | None = None
-    """Classes of a class-conditional prior."""
-    sos_token: int | None = None
-    """The image token that an unconditional one begins with."""
-
-    def completed(self, theirs: TheirConfig | None) -> PriorFacts:
-        """The same with what the project's config says of the rest.
-
-        Raises:
-            CheckpointError: the prior is told something else than a class, or something is still not known.
-        """
-        facts = self if theirs is None else self._filled(theirs)
-        if facts.num_heads is None:
-            raise CheckpointError(
-                "the number of attention heads leaves no trace in tensors: give the prior's config with --config, or "
-                "--num-heads"
-            )
-        if (facts.num_classes is None) == (facts.sos_token is None):
-            both = "" if facts.num_classes is None else ", not both"
-            raise CheckpointError(
-                "tensors do not say what a prior was told first: give its config with --config, or --num-classes, or "
-                f"--sos-token of an unconditional one{both}"
-            )
-        return facts
-
-    def _filled(self, theirs: TheirConfig) -> PriorFacts:
-        if theirs.other_condition is not None:
-            raise CheckpointError(
-                f"this prior is told {theirs.other_condition}, not a class: only class-conditional and unconditional "
-                "ones can be imported; its tokenizer can, with --tokenizer-only"
-            )
-        told = self.num_classes is not None or self.sos_token is not None
-        return PriorFacts(
-            num_heads=theirs.num_heads if self.num_heads is None else self.num_heads,
-            num_classes=self.num_classes if told else theirs.num_classes,
-            sos_token=self.sos_token if told else theirs.sos_token,
-        )
+__all__ = ["complete_facts", "holds_prior", "import_prior"]
 
 
-@dataclass(frozen=True)
-class ImportedPrior:
-    """An imported prior and the account of its keys."""
-
-    prior: Prior
-    report: KeyReport
-    sos_token: int | None
-    """The image token that an unconditional one began with."""
+def holds_prior(project: Project, state: Mapping[str, Tensor]) -> bool:
+    """Whether there is a prior of this project among the tensors."""
+    if project == "llamagen":
+        return llamagen_prior.is_prior(state)
+    return project == "taming" and taming_prior.is_prior(state)
 
 
-def import_prior(state: Mapping[str, Tensor], spec: TokenSpec, facts: PriorFacts) -> ImportedPrior:
-    """Build our prior from a transformer of taming-transformers.
-
-    Args:
-        state: their keys and tensors.
-        spec: the tokens that it models.
-        facts: completed.
+def complete_facts(
+    project: Project, state: Mapping[str, Tensor], theirs: TheirConfig | None, said: PriorFacts
+) -> PriorFacts:
+    """What is said of a prior, and what its project's config or its shapes say of the rest.
 
     Raises:
-        ValueError: something is not known, keys are missing or unknown, or the spec does not fit.
+        CheckpointError: the prior is told something else than a class, or something is still not known.
     """
+    if project == "llamagen":
+        return llamagen_prior.facts_of(state, said)
+    return said.completed(theirs)
+
+
+def import_prior(project: Project, state: Mapping[str, Tensor], spec: TokenSpec, facts: PriorFacts) -> ImportedPrior:
+    """Build our prior from another project's transformer.
+
+    Args:
+        project: whose it is.
+        state: their keys and tensors.
+        spec: the tokens that it models.
+        facts: from `complete_facts`.
+
+    Raises:
+        ValueError: keys are missing or unknown, or the spec does not fit.
+    """
+    if project == "llamagen":
+        return llamagen_prior.import_prior(state, spec, facts)
     assert facts.num_heads is not None
     report = taming_prior.import_gpt(state, facts.num_heads).report
     prior = taming_prior.import_prior(state, spec, facts.num_heads, sos_token=facts.sos_token)

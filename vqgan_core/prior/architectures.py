@@ -36,16 +36,7 @@ def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
     """
     num_prefix = prefix_length(config, spec)
     if config.architecture == "modern":
-        return ModernTransformer(
-            vocabulary_size=spec.codebook_size,
-            grid=(spec.height, spec.width),
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            num_key_value_heads=config.num_key_value_heads or config.num_heads,
-            width=config.width,
-            dropout=config.dropout,
-            num_prefix=num_prefix,
-        )
+        return ModernTransformer(config, spec.codebook_size, (spec.height, spec.width), num_prefix)
     return GPT(
         vocabulary_size=spec.codebook_size,
         max_length=num_prefix + spec.num_tokens - 1 + reads_cells(config),

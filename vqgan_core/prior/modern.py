@@ -10,8 +10,9 @@ grouped queries, Ainslie et al. 2023 (arXiv 2305.13245).
 
 Departures from LlamaGen: the condition, however long, stands unturned (cos 1, sin 0), and learned embeddings say where
 in its grid each of its elements is. LlamaGen fills its place in the table with zeros, which sets its query and key to
-0, so that every token looks at the condition alike, whatever it is. And queries and keys are normed, and whatever is
-added to the residual stream, and the head, starts at zero: the untrained model is uniform.
+0, so that every token looks at the condition alike, whatever it is: `condition_rotation: zero` keeps that for weights
+that learned it. And queries and keys are normed (`qk_norm`), and whatever is added to the residual stream, and the
+head, starts at zero: the untrained model is uniform.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vqgan_core.config import PriorConfig
 from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
 
 ROTARY_BASE = 10_000.0
@@ -49,12 +51,16 @@ class RotaryGrid(nn.Module):
         width: W.
         head_width: d, a multiple of 4.
         num_prefix: P.
+        condition_is_zero: whether the condition is not left as it is, but multiplied by 0 (LlamaGen).
     """
 
     cells: Int[Tensor, "L 2"]
 
-    def __init__(self, height: int, width: int, head_width: int, num_prefix: int = 1) -> None:
+    def __init__(
+        self, height: int, width: int, head_width: int, num_prefix: int = 1, *, condition_is_zero: bool = False
+    ) -> None:
         super().__init__()
+        self.num_zeroed = num_prefix if condition_is_zero else 0
         cells = torch.cartesian_prod(*(torch.arange(side, device="cpu") for side in (height, width)))
         # Whole numbers, which survive a cast of the model to bf16; angles are computed anew in fp32.
         self.register_buffer("cells", F.pad(cells.view(-1, 2), (0, 0, num_prefix, 0)), persistent=False)
@@ -65,7 +71,12 @@ class RotaryGrid(nn.Module):
         cells = self.cells[None, start:end] if positions is None else self.cells[positions]
         exponents = torch.arange(self.num_frequencies, device=cells.device) / self.num_frequencies
         angles = (cells[..., None] * ROTARY_BASE**-exponents).flatten(-2)[:, None]
-        return Rotation(angles.cos(), angles.sin())
+        rotation = Rotation(angles.cos(), angles.sin())
+        if not self.num_zeroed:
+            return rotation
+        places = torch.arange(start, end, device=cells.device)[None] if positions is None else positions
+        kept = (places >= self.num_zeroed)[:, None, :, None]
+        return Rotation(*(part * kept for part in rotation))
 
 
 def rotate(x: Float[Tensor, "B h T d"], rotation: Rotation) -> Float[Tensor, "B h T d"]:
@@ -79,16 +90,17 @@ def rotate(x: Float[Tensor, "B h T d"], rotation: Rotation) -> Float[Tensor, "B 
 class Attention(nn.Module):
     """Self-attention with normed and turned queries and keys; several query heads may share a key and value head."""
 
-    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, dropout: float) -> None:
+    def __init__(self, config: PriorConfig) -> None:
         super().__init__()
-        self.head_width = width // num_heads
-        self.is_grouped = num_key_value_heads < num_heads
-        self.dropout = dropout
+        width, num_key_value_heads = config.width, config.num_key_value_heads or config.num_heads
+        self.head_width = width // config.num_heads
+        self.is_grouped = num_key_value_heads < config.num_heads
+        self.dropout = config.dropout
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
         self.value = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
-        self.query_norm = RMSNorm(self.head_width)
-        self.key_norm = RMSNorm(self.head_width)
+        self.query_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
         self.projection = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
@@ -112,9 +124,9 @@ class Attention(nn.Module):
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) · up(x)), with as many parameters as two matrices of four times the width."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: PriorConfig) -> None:
         super().__init__()
-        hidden = mlp_width(width)
+        width, hidden = config.width, config.mlp_width or mlp_width(config.width)
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
@@ -133,13 +145,13 @@ def mlp_width(width: int) -> int:
 class Layer(nn.Module):
     """Attention, then SwiGLU, each on its normed input and added to it."""
 
-    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, dropout: float) -> None:
+    def __init__(self, config: PriorConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(width)
-        self.attention = Attention(width, num_heads, num_key_value_heads, dropout)
-        self.mlp_norm = RMSNorm(width)
-        self.mlp = SwiGLU(width)
-        self.dropout = nn.Dropout(dropout)
+        self.attention_norm = RMSNorm(config.width)
+        self.attention = Attention(config)
+        self.mlp_norm = RMSNorm(config.width)
+        self.mlp = SwiGLU(config)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Apply both residual branches."""
@@ -152,37 +164,25 @@ class ModernTransformer(Decoder):
     """Tokens of a grid (after the condition) to the logits of each next token.
 
     Args:
+        config: layers, heads (each a multiple of 4 wide), width, dropout.
         vocabulary_size: V.
         grid: (H, W); there are P + H·W positions.
-        num_layers: transformer layers.
-        num_heads: query heads; d, the width of each, must be a multiple of 4.
-        num_key_value_heads: heads of keys and values.
-        width: D.
-        dropout: of embeddings, attention weights and residual branches.
         num_prefix: P, elements of the condition.
     """
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        grid: tuple[int, int],
-        num_layers: int,
-        num_heads: int,
-        num_key_value_heads: int,
-        width: int,
-        dropout: float = 0.0,
-        num_prefix: int = 1,
-    ) -> None:
+    def __init__(self, config: PriorConfig, vocabulary_size: int, grid: tuple[int, int], num_prefix: int = 1) -> None:
         super().__init__()
-        self.num_cached_heads = num_key_value_heads
-        self.head_width = width // num_heads
+        self.num_cached_heads = config.num_key_value_heads or config.num_heads
+        self.head_width = config.width // config.num_heads
         self.max_length = num_prefix + grid[0] * grid[1]
-        self.token_embedding = nn.Embedding(vocabulary_size, width)
-        self.rotary = RotaryGrid(*grid, self.head_width, num_prefix)
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(width, num_heads, num_key_value_heads, dropout) for _ in range(num_layers))
-        self.final_norm = RMSNorm(width)
-        self.head = nn.Linear(width, vocabulary_size, bias=False)
+        self.token_embedding = nn.Embedding(vocabulary_size, config.width)
+        self.rotary = RotaryGrid(
+            *grid, self.head_width, num_prefix, condition_is_zero=config.condition_rotation == "zero"
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.final_norm = RMSNorm(config.width)
+        self.head = nn.Linear(config.width, vocabulary_size, bias=False)
         self.apply(init_weights)
         for name, weight in self.named_parameters():
             if name.endswith(("attention.projection.weight", "mlp.down.weight", "head.weight")):

@@ -27,9 +27,11 @@ class CodebookCare:
         name: of the level's column; metrics of all but the first level carry its ending.
         quantizer: on the device where it is trained.
         seed: of the run.
+        frozen: whether averages stay as they are.
     """
 
-    def __init__(self, name: str, quantizer: Quantizer, seed: int) -> None:
+    def __init__(self, name: str, quantizer: Quantizer, seed: int, *, frozen: bool = False) -> None:
+        self._frozen = frozen
         self._suffix = name.removeprefix(BOTTOM)
         self._quantizer = quantizer
         self._seed = seed
@@ -67,7 +69,8 @@ class CodebookCare:
             chosen[grid.flatten()] = 1.0
         metrics = {f"usage{self._suffix}": (distributed.total(chosen) > 0).float().mean()}
         targets = [self._quantizer.targets(piece.latents.detach(), piece.indices) for piece in pieces]
-        self._quantizer.end_step(targets, indices)
+        if not self._frozen:
+            self._quantizer.end_step(targets, indices)
         if self.restart is not None:
             for grid in indices:
                 self.restart.observe(grid)

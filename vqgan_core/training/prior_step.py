@@ -27,6 +27,7 @@ from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
 from vqgan_core.training.pieces import pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
+from vqgan_core.training.start import require_same_prior
 
 
 class PriorStep:
@@ -38,12 +39,20 @@ class PriorStep:
         config: recipe and execution.
         spec: the tokens that are modelled.
         device: where to compute; None asks the config.
+        start: a prior whose weights training begins with.
 
     Raises:
-        ValueError: a class condition without classes, a device that is not there, or one of several processes.
+        ValueError: a class condition without classes, a device that is not there, one of several processes, or a start
+            of another architecture or of other tokens.
     """
 
-    def __init__(self, config: TrainPriorConfig, spec: TokenSpec, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainPriorConfig,
+        spec: TokenSpec,
+        device: torch.device | None = None,
+        start: Prior | None = None,
+    ) -> None:
         if distributed.world_size() > 1:
             raise ValueError(
                 f"a prior is trained in one process, this is one of {distributed.world_size()}: start it without "
@@ -55,6 +64,9 @@ class PriorStep:
         prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
         with streams.seeded(training.seed, "prior weights"):
             self.prior = Prior(config.model(), spec).to(self.device)
+        if start is not None:
+            require_same_prior(start.config, start.spec, config, spec)
+            self.prior.load_state_dict(start.state_dict())
         self.prior.train()
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
         self.prior.transformer.activation_checkpointing = execution.activation_checkpointing

@@ -39,6 +39,7 @@ from vqgan_core.training.perturbation import build_perturbation
 from vqgan_core.training.pieces import mean_logs, pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
 from vqgan_core.training.reconstruction import ReconstructionTotals
+from vqgan_core.training.start import TokenizerStart, freeze_codebook
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 _MUST_BE_FINITE = ("loss", "gradient_norm", "discriminator", "discriminator_gradient_norm")
@@ -52,14 +53,17 @@ class TokenizerStep:
     Args:
         config: recipe and execution.
         device: where to compute; None asks the config.
+        start: what training begins with, in place of new weights.
 
     Raises:
-        ValueError: perceptual weights or a device that are not there.
+        ValueError: perceptual weights or a device that are not there, or a start of another architecture.
     """
 
     finished_early = False
 
-    def __init__(self, config: TrainTokenizerConfig, device: torch.device | None = None) -> None:
+    def __init__(
+        self, config: TrainTokenizerConfig, device: torch.device | None = None, start: TokenizerStart | None = None
+    ) -> None:
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
@@ -70,13 +74,18 @@ class TokenizerStep:
             part.activation_checkpointing = execution.activation_checkpointing
         with streams.seeded(training.seed, "discriminator weights"):
             self.loss = TokenizerLoss(config.loss, config.autoencoder.image_channels).to(self.device)
+        if start is not None:
+            start.give(self.tokenizer, self.loss.discriminator)
+        for quantizer in self.tokenizer.quantizers.values() if config.freeze_codebook else ():
+            freeze_codebook(quantizer)
         self.tokenizer.train()
         self.loss.train()
         self._autoencoder = Optimized(self.tokenizer, training)
         self._discriminator = _discriminator(self.loss, config)
         self._ema = None if training.ema_decay is None else WeightsEma(self.tokenizer, training.ema_decay)
         self._codebooks = {
-            name: CodebookCare(name, quantizer, training.seed) for name, quantizer in self.tokenizer.quantizers.items()
+            name: CodebookCare(name, quantizer, training.seed, frozen=config.freeze_codebook)
+            for name, quantizer in self.tokenizer.quantizers.items()
         }
         self._perturbation = build_perturbation(config, self.tokenizer.quantizer)
 

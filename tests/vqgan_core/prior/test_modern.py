@@ -20,7 +20,11 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 def make(num_key_value_heads: int = 4, dropout: float = 0.0, std: float | None = 0.3) -> ModernTransformer:
     """A small transformer; with `std` every parameter matters, also those that start at zero."""
     torch.manual_seed(0)
-    model = ModernTransformer(CODES, GRID, 2, 4, num_key_value_heads, 32, dropout)
+    config = PriorConfig(
+        architecture="modern", num_layers=2, num_heads=4, num_key_value_heads=num_key_value_heads, width=32,
+        dropout=dropout,
+    )  # fmt: skip
+    model = ModernTransformer(config, CODES, GRID)
     for parameter in model.parameters() if std else ():
         torch.nn.init.normal_(parameter, std=std)
     return model.eval()
