@@ -20,6 +20,8 @@ class Pair:
     count: int
     ours: Callable[[], object]
     plain: Callable[[], object]
+    bound: float | None = None
+    """Units a second that the machine allows at most, where that is known."""
 
 
 def measure(pair: Pair, repeats: int = REPEATS) -> None:
@@ -30,9 +32,13 @@ def measure(pair: Pair, repeats: int = REPEATS) -> None:
     ours, plain = (pair.count / statistics.median(column) for column in zip(*times, strict=True))
     sys.stdout.write(
         f"{pair.name:<44}{ours:>12.1f} {pair.unit:<10} plain {plain:>12.1f}   x {statistics.median(ratios):.2f}"
-        f"  ({min(ratios):.2f} to {max(ratios):.2f})\n"
+        f"  ({min(ratios):.2f} to {max(ratios):.2f}){_share(ours, pair.bound)}\n"
     )
     sys.stdout.flush()
+
+
+def _share(ours: float, bound: float | None) -> str:
+    return "" if bound is None else f"   {ours / bound:.1%} of the bound {bound:.0f}"
 
 
 def _seconds(work: Callable[[], object]) -> float:

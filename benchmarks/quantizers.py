@@ -53,6 +53,21 @@ KINDS: dict[str, dict[str, Any]] = {
         "quantizer.kind": "residual",
         "quantizer.restart_dead_codes_after_steps": 20,
     },
+    "two levels (VQ-VAE-2), ema, restart after 20": {
+        "quantizer.kind": "ema",
+        "quantizer.restart_dead_codes_after_steps": 20,
+        "top.codebook_size": 1024,
+        "top.codebook_dim": 16,
+        "top.quantizer.restart_dead_codes_after_steps": 20,
+    },
+    "gumbel mixture, logit-Laplace (dVAE)": {
+        "quantizer.kind": "gumbel",
+        "quantizer.straight_through": False,
+        "quantizer.temperature_start": 1.0,
+        "quantizer.temperature_peak": 1.0,
+        "pixels": "logit_laplace",
+        "loss.pixel": "logit_laplace",
+    },
 }
 
 
@@ -61,12 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path, help="a tar of pictures")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--only", default="", help="rows whose name has this in it")
     arguments = parser.parse_args()
     images = read_images(arguments.images)
     sys.stdout.write(
         "| quantizer | PSNR | L1 | usage | perplexity | bits an image | steps/s |\n|---|---|---|---|---|---|---|\n"
     )
-    for name, overrides in KINDS.items():
+    for name, overrides in ((name, kind) for name, kind in KINDS.items() if arguments.only in name):
         sys.stdout.write(row(name, overrides, images, arguments.steps))
         sys.stdout.flush()
 
@@ -85,11 +101,13 @@ def row(name: str, overrides: dict[str, Any], images: Tensor, num_steps: int) ->
         step.train_step({"images": to_floats(seen[chosen])}, index)
     seconds = time.process_time() - started
     metrics = step.validate({"images": to_floats(batch)} for batch in held_out.split(BATCH))
-    height, width = config.grid(SIZE_PX, SIZE_PX)
-    bits = height * width * np.log2(config.codebook_size)
+    grids, sizes = config.grids(SIZE_PX, SIZE_PX), config.codebook_sizes
+    bits = sum(height * width * np.log2(sizes[level]) for level, (height, width) in grids.items())
+    usage = " + ".join(f"{metrics[name]:.0%}" for name in ("usage", "usage_top") if name in metrics)
+    perplexity = " + ".join(f"{metrics[name]:.0f}" for name in ("perplexity", "perplexity_top") if name in metrics)
     return (
-        f"| {name} | {metrics['psnr']:.2f} dB | {metrics['l1']:.4f} | {metrics['usage']:.0%} | "
-        f"{metrics['perplexity']:.0f} | {bits:.0f} | {num_steps / seconds:.2f} |\n"
+        f"| {name} | {metrics['psnr']:.2f} dB | {metrics['l1']:.4f} | {usage} | {perplexity} | {bits:.0f} | "
+        f"{num_steps / seconds:.2f} |\n"
     )
 
 

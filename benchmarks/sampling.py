@@ -1,32 +1,53 @@
-"""Sampling with the static key-value cache, against a full forward pass for every token."""
+"""Sampling with a cache, against a full forward pass for every token, and against what memory allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 
+from benchmarks.bandwidth import bytes_per_step, copied_bytes_per_second
 from benchmarks.pairs import Pair
-from vqgan_core.config import PriorConfig, SamplingConfig, TokenSpec
+from vqgan_core.config import PriorConfig, SamplingConfig, TokenSpec, sized_prior
 from vqgan_core.prior import Prior, sample_tokens
 
 NUM_IMAGES = 4
+SNAIL = {"architecture": "pixelsnail", "num_layers": 2, "num_res_blocks": 4}
+CNN = {"architecture": "pixelcnn", "num_layers": 8}
+#: Name → the prior, and the side of its grid. The weights of the largest one stay in no cache.
+PRIORS: Mapping[str, tuple[PriorConfig, int]] = {
+    "gpt 1m": (sized_prior("1m"), 8),
+    "gpt 1m, longer": (sized_prior("1m"), 16),
+    "modern 1m": (sized_prior("1m", architecture="modern"), 8),
+    "pixelsnail": (sized_prior("1m", width=64, **SNAIL), 8),
+    "pixelcnn": (sized_prior("1m", width=64, **CNN), 8),
+    "gpt 20m": (sized_prior("20m"), 8),
+}
 
 
 def pairs() -> Iterator[Pair]:
-    """A small prior on 64 and on 256 tokens."""
-    for side in (8, 16):
-        torch.manual_seed(0)
-        spec = TokenSpec(codebook_size=512, height=side, width=side, num_classes=10)
-        prior = Prior(PriorConfig(num_layers=4, num_heads=4, width=128), spec).eval()
-        labels = torch.arange(NUM_IMAGES) % 10
-        yield Pair(
-            name=f"sample, {spec.num_tokens} tokens, batch {NUM_IMAGES}",
-            unit="tokens/s",
-            count=NUM_IMAGES * spec.num_tokens,
-            ours=lambda p=prior, y=labels: sample_tokens(p, y, range(NUM_IMAGES), SamplingConfig()),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-            plain=lambda p=prior, y=labels: _without_cache(p, y),  # type: ignore[misc]  # as above
-        )
+    """Small priors of each architecture, and a larger one, beside what a copy says of the memory."""
+    bandwidth = copied_bytes_per_second()
+    sys.stdout.write(f"memory: {bandwidth / 1e9:.1f} GB/s read and written by a copy\n")
+    for name, (config, side) in PRIORS.items():
+        yield _pair(name, config, side, bandwidth)
+
+
+def _pair(name: str, config: PriorConfig, side: int, bandwidth: float) -> Pair:
+    torch.manual_seed(0)
+    spec = TokenSpec(codebook_size=512, height=side, width=side, num_classes=10)
+    prior = Prior(config, spec).eval()
+    labels = torch.arange(NUM_IMAGES) % 10
+    return Pair(
+        name=f"sample, {name}, {spec.num_tokens} tokens, batch {NUM_IMAGES}",
+        unit="tokens/s",
+        count=NUM_IMAGES * spec.num_tokens,
+        ours=partial(sample_tokens, prior, labels, range(NUM_IMAGES), SamplingConfig()),
+        plain=partial(_without_cache, prior, labels),
+        bound=NUM_IMAGES * bandwidth / bytes_per_step(prior, NUM_IMAGES),
+    )
 
 
 @torch.no_grad()

@@ -38,9 +38,18 @@ class FolderSource(Config):
     path_column: str = "path"
     """Column of the table that holds the relative path."""
     label_column: str = "label"
-    """Column of the table that holds the label."""
+    """Column of the table, or field of a sidecar, that holds the label."""
     endpoint_url: str | None = None
     """Endpoint of an S3-compatible server, if the source is on another one than the store."""
+    sidecars: Annotated[bool, LATER] = False
+    """Each image NAME.jpg has a NAME.json beside it: its field label_column is the label, its other fields are kept in
+    the record's own JSON as `metadata`. Each listing reads all of them."""
+
+    @model_validator(mode="after")
+    def _labels_come_from_one_place(self) -> FolderSource:
+        if self.sidecars and self.labels is not None:
+            raise ValueError("labels come from sidecars or from a table, not from both: leave out one")
+        return self
 
 
 class TorchvisionSource(Config):

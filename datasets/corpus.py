@@ -86,6 +86,10 @@ class Corpus:
         """Records of a split; 0 for one that is empty."""
         return self.splits.get(split, 0)
 
+    def tables(self) -> dict[str, pa.Table]:
+        """The lines of the index by split."""
+        return {name: split.table for name, split in self._splits.items()}
+
     def shards(self, split: str) -> list[str]:
         """Paths of a split's shards, relative to the artifact; none for an empty split."""
         return list(self._splits[split].shards) if split in self._splits else []
@@ -129,6 +133,14 @@ class Corpus:
         table = read_table(self._files.read(f"{folder}{separator}{TableNames(unit_of(shard)).records}"))
         keys: list[str] = table.filter(pc.equal(table["shard"], name))["key"].to_pylist()
         return keys
+
+    def about(self, split: str, number: int) -> dict[str, Any]:
+        """What the record's own JSON says: the class' name, where it came from, and `metadata` of its sidecar.
+
+        Raises:
+            CorpusError: there is no such record, or its JSON is damaged.
+        """
+        return self._split(split).about(number)
 
     def record_bytes(self, split: str, number: int) -> bytes:
         """The stored image of a record, verified.

@@ -5,7 +5,7 @@ Axes: C channels, H×W pixels, R records of the split, r of one shard. Records a
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 from jaxtyping import Int64, UInt8, UInt64
 
 from datasets.errors import CorpusError
-from datasets.files import Files
+from datasets.files import Files, read_member
 from datasets.images import Levels, decode, decode_levels
+from datasets.ingest.tar import BLOCK, TarDamaged, member_size
 from datasets.pair_config import StoredContent
 
-__all__ = ["CorpusSplit", "Record", "Size"]
-
-_ATTEMPTS = 3
+__all__ = ["CorpusSplit", "Record", "Size", "read_about"]
 
 Size = int | tuple[int, int]
 """Height and width of a batch's images; one number is both."""
@@ -54,7 +53,7 @@ class CorpusSplit:
         """What is kept beside each image, by name."""
         self._heights: Int64[np.ndarray, " R"] = table["height"].to_numpy()
         self._widths: Int64[np.ndarray, " R"] = table["width"].to_numpy()
-        self._table, self._files, self._channels = table, files, channels
+        self.table, self._files, self._channels = table, files, channels
         self.labels: Int64[np.ndarray, " R"] = table["label"].to_numpy()
         # By their own names: in which folder a store keeps them must not change the order of records.
         paths = pc.unique(table["shard"]).to_pylist()
@@ -70,7 +69,7 @@ class CorpusSplit:
         """The first 64 bits of each key: the record's name in random streams."""
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.table.num_rows)
 
     def records_of(self, shard: str) -> Int64[np.ndarray, " r"]:
         """Numbers of the records of a shard, in key order.
@@ -100,7 +99,7 @@ class CorpusSplit:
             CorpusError: there is no such record, or its bytes are not what was stored.
         """
         row = self._row(number)
-        return self._verified(row, row)
+        return read_member(self._files, row["shard"], row)
 
     def plane_bytes(self, number: int, name: str) -> bytes:
         """The PNG of what is kept beside the image of a record, verified.
@@ -110,7 +109,7 @@ class CorpusSplit:
         """
         row = self._row(number)
         self.require_plane(name)
-        return self._verified(row, next(plane for plane in row["planes"] if plane["name"] == name))
+        return read_member(self._files, row["shard"], next(plane for plane in row["planes"] if plane["name"] == name))
 
     def require_plane(self, name: str) -> None:
         """Say in one line that a plane is not kept here.
@@ -123,6 +122,14 @@ class CorpusSplit:
             raise CorpusError(
                 f"this corpus keeps no plane {name!r} beside its images; it keeps {there}: shard it with pairs.{name}"
             )
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What the record's own JSON says, which stands behind its image and its planes.
+
+        Raises:
+            CorpusError: there is no such record, or its JSON is damaged.
+        """
+        return read_about(self._files, self._row(number))
 
     def image(self, number: int) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of a record, as stored.
@@ -153,7 +160,7 @@ class CorpusSplit:
         size = (wanted, wanted) if isinstance(wanted, int) else wanted
         if min(size) < 1:
             raise CorpusError(f"images have at least one pixel, got size {size[0]}×{size[1]}")
-        smallest = (pc.min(self._table["height"]).as_py(), pc.min(self._table["width"]).as_py())
+        smallest = (pc.min(self.table["height"]).as_py(), pc.min(self.table["width"]).as_py())
         if size[0] > smallest[0] or size[1] > smallest[1]:
             raise CorpusError(
                 f"images of {size[0]}×{size[1]} are asked of a corpus whose smallest is {smallest[0]} high and "
@@ -161,19 +168,26 @@ class CorpusSplit:
             )
         return size
 
-    def _verified(self, record: dict[str, Any], member: dict[str, Any]) -> bytes:
-        start, end = member["offset"], member["offset"] + member["bytes"]
-        for _ in range(_ATTEMPTS):  # object storage may answer wrongly once
-            data = self._files.read_range(record["shard"], start, end)
-            if hashlib.sha256(data).hexdigest() == member["sha256"]:
-                return data
-        raise CorpusError(
-            f"record {record['key']} is damaged: bytes {start} to {end} of {record['shard']} do not have the sha256 of "
-            "the index; `tessera verify` names all damaged files"
-        )
-
     def _row(self, number: int) -> dict[str, Any]:
         if not 0 <= number < len(self):
             raise CorpusError(f"no record {number} in split {self.name!r}: it has {len(self)}")
-        row: dict[str, Any] = self._table.slice(number, 1).to_pylist()[0]
+        row: dict[str, Any] = self.table.slice(number, 1).to_pylist()[0]
         return row
+
+
+def read_about(files: Files, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's own JSON, which stands in its shard behind its image and its planes.
+
+    Raises:
+        CorpusError: it is damaged.
+    """
+    end = max(member["offset"] + member["bytes"] for member in (row, *(row.get("planes") or ())))
+    start = end + -end % BLOCK
+    try:
+        size = member_size(files.read_range(row["shard"], start, start + BLOCK))
+        found: dict[str, Any] = json.loads(files.read_range(row["shard"], start + BLOCK, start + BLOCK + size))
+    except (TarDamaged, ValueError):
+        found = {}
+    if found.get("source_sha256", "")[:32] != row["key"]:
+        raise CorpusError(f"the JSON of record {row['key']} in {row['shard']} is damaged, at byte {start}")
+    return found

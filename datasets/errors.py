@@ -6,14 +6,24 @@
     ├── IngestError          a source cannot become a corpus
     ├── CorpusError          a corpus is damaged, or cannot give what is asked of it
     └── TokenError           a token file is damaged, or tokens cannot be stored
-        └── TokenMismatch    tokens of another tokenizer or codebook than expected
+        ├── TokenMismatch    tokens of another tokenizer or codebook than expected
+        └── DriftTooLarge    images that are too unlike those that a tokenizer was trained on
 
 The store has its own tree (datasets.store.errors).
 """
 
 from __future__ import annotations
 
-__all__ = ["CorpusError", "DataError", "IngestError", "SourceChanged", "SourceError", "TokenError", "TokenMismatch"]
+__all__ = [
+    "CorpusError",
+    "DataError",
+    "DriftTooLarge",
+    "IngestError",
+    "SourceChanged",
+    "SourceError",
+    "TokenError",
+    "TokenMismatch",
+]
 
 
 class DataError(ValueError):
@@ -42,3 +52,7 @@ class TokenError(DataError):
 
 class TokenMismatch(TokenError):
     """Tokens of another tokenizer or codebook than expected."""
+
+
+class DriftTooLarge(TokenError):
+    """The images are too unlike those that a tokenizer was trained on, by a limit that the config sets."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Files", "ListedFiles", "MemoryFiles"]
+from datasets.errors import CorpusError
+
+__all__ = ["Files", "ListedFiles", "MemoryFiles", "read_member"]
+
+_ATTEMPTS = 3
 
 
 class Files(Protocol):
@@ -18,6 +23,23 @@ class Files(Protocol):
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """The bytes [start, end) of a file."""
         ...
+
+
+def read_member(files: Files, shard: str, member: Mapping[str, Any]) -> bytes:
+    """An image or plane in a shard, by `offset`, `bytes` and `sha256` of its line in an index, verified.
+
+    Raises:
+        CorpusError: the bytes are not what was stored.
+    """
+    start, end = member["offset"], member["offset"] + member["bytes"]
+    for _ in range(_ATTEMPTS):  # object storage may answer wrongly once
+        data = files.read_range(shard, start, end)
+        if hashlib.sha256(data).hexdigest() == member["sha256"]:
+            return data
+    raise CorpusError(
+        f"a record is damaged: bytes {start} to {end} of {shard} do not have the sha256 of the index; `tessera verify` "
+        "names all damaged files"
+    )
 
 
 class _FileEntry(Protocol):

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from datasets.damage import Replacements
 from datasets.images import Window, crop_offsets
 from datasets.order import Order, check_share, record_words
 from datasets.planes import Planes
@@ -32,8 +33,18 @@ beside the images; labels are -1 where a corpus has no classes."""
 class ImageBatches:
     """Endless shuffled batches; call it with the step to start at."""
 
-    def __init__(self, planes: Planes, batch_size: int, *, seed: int, augment: AugmentConfig, num_threads: int) -> None:
+    def __init__(
+        self,
+        planes: Planes,
+        batch_size: int,
+        *,
+        seed: int,
+        augment: AugmentConfig,
+        num_threads: int,
+    ) -> None:
         """Made by Corpus.batches, which says what the arguments are."""
+        self.replacements: Replacements | None = None
+        """Damaged shards and what was done about them; None: the first one is an error."""
         self._split, self._planes, self._batch_size = planes.split, planes, batch_size
         self._order = Order(planes.split.counts, seed)
         self._seed, self._augment, self._num_threads = seed, augment, num_threads
@@ -50,6 +61,12 @@ class ImageBatches:
         own._share = (rank, world_size, num_pieces)
         return own
 
+    def skipping_damaged(self) -> ImageBatches:
+        """The same batches, in which records of damaged shards are replaced and counted; else the first one raises."""
+        own = copy.copy(self)
+        own.replacements = Replacements(self._split)
+        return own
+
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on, made ahead by threads."""
         return prefetched(self.batch, itertools.count(start_step), self._num_threads)
@@ -58,8 +75,13 @@ class ImageBatches:
         """The batch of a step."""
         position = self._order.batch(step, self._batch_size, *self._share)
         numbers = self._split.by_shard[position.records]
+        if self.replacements is None:
+            return self._read(position.epochs, numbers)
+        return self.replacements.read(numbers, lambda sound: self._read(position.epochs[: len(sound)], sound))
+
+    def _read(self, epochs: Int64[np.ndarray, " B"], numbers: Int64[np.ndarray, " B"]) -> Batch:
         # Three words a record, whatever of them is used: switching mirroring on leaves the crops where they were.
-        words = record_words(3, self._seed, position.epochs, self._split.key_words[numbers])
+        words = record_words(3, self._seed, epochs, self._split.key_words[numbers])
         windows = [self._window(*pair) for pair in zip(numbers.tolist(), words.tolist(), strict=True)]
         planes = self._planes.batch(numbers.tolist(), windows)
         return {**planes, "labels": torch.from_numpy(self._split.labels[numbers])}

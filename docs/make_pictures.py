@@ -13,8 +13,9 @@ import torch
 from datasets.corpus import Corpus
 from datasets.store import Store
 from tasks.models import load_tokenizer
+from tasks.plane import to_pixels
 from tasks.report.pictures import grid
-from tasks.sample import read_samples, to_pixels
+from tasks.sample import read_samples
 
 COLUMNS = 16
 

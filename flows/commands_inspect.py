@@ -9,11 +9,11 @@ from typing import Any
 
 from datasets.store import Manifest, Store
 from datasets.store.lineage import ancestors, find_artifact
-from flows.stores import store_of
-from flows.tables import plain_table, print_json, print_table
+from flows.stores import say_empty, store_of
+from flows.tables import plain_table, print_json, print_table, size_text
 from vqgan_core.config import ConfigError
 
-KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation")
+KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "sweep", "experiment")
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def ls(options: argparse.Namespace) -> int:
     store = store_of(options)
     manifests = store.artifacts(options.kind)
     if not manifests:
-        _say_empty(store)
+        say_empty(store)
     if options.json:
         print_json([_entry(store, manifest) for manifest in manifests])
     if options.json or not manifests:
@@ -33,7 +33,7 @@ def ls(options: argparse.Namespace) -> int:
         size = sum(file.bytes for file in manifest.files)
         table.add_row(
             manifest.kind, manifest.fingerprint[:12], manifest.created[:19].replace("T", " "), str(len(manifest.files)),
-            _size(size), str(manifest.summary.get("headline", "")),
+            size_text(size), str(manifest.summary.get("headline", "")),
         )  # fmt: skip
     print_table(table)
     return 0
@@ -64,7 +64,7 @@ def verify(options: argparse.Namespace) -> int:
     store = store_of(options)
     chosen = [find_artifact(store, options.fingerprint).manifest] if options.fingerprint else store.artifacts()
     if not chosen:
-        _say_empty(store)
+        say_empty(store)
     found = {manifest.fingerprint: store.verify(manifest) for manifest in chosen}
     if options.json:
         print_json([{"fingerprint": name, "problems": [str(p) for p in problems]} for name, problems in found.items()])
@@ -85,16 +85,11 @@ def gc(options: argparse.Namespace) -> int:
         print_json([{"path": item.path, "bytes": item.bytes, "reason": item.reason} for item in garbage])
         return 0
     for item in garbage:
-        sys.stdout.write(f"{_size(item.bytes):>10}  {item.path}  ({item.reason})\n")
-    total = _size(sum(item.bytes for item in garbage))
+        sys.stdout.write(f"{size_text(item.bytes):>10}  {item.path}  ({item.reason})\n")
+    total = size_text(sum(item.bytes for item in garbage))
     verb = "deleted" if options.delete else "would delete (say --delete to do it)"
     sys.stdout.write(f"{verb}: {len(garbage)} files, {total} in {store.url}\n")
     return 0
-
-
-def _say_empty(store: Store) -> None:
-    """On stderr, so that a mistyped store is noticed and the output stays what was asked for."""
-    sys.stderr.write(f"nothing is published in {store.url}: --store or TESSERA_STORE names another store\n")
 
 
 def _entry(store: Store, manifest: Manifest) -> dict[str, Any]:
@@ -106,11 +101,3 @@ def _entry(store: Store, manifest: Manifest) -> dict[str, Any]:
         "created": manifest.created,
         "summary": manifest.summary,
     }
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"

@@ -61,13 +61,14 @@ def end_to_end(  # noqa: PLR0913, PLR0917 - a flow's parameters are the form tha
     """
     fields = {name: value for name, value in locals().items() if name not in ("preset", "overrides")}
     config = config_of(preset, fields, overrides)
+    sample.refuse_later_inputs(config.sample)
     run = StageRunner(config)
     starts = tokenizer_start(config), prior_start(config)  # what is wrong with them is told before anything is made
     corpus = run(shard.request(config.shard, reporter=run.reporter))
     tokenizer = run(train_tokenizer.request(config.tokenizer, corpus, starts[0]))
     tokens = run(encode.request(config.encode, corpus, tokenizer))
     prior = run(train_prior.request(config.prior, tokens, starts[1]))
-    samples = run(sample.request(config.sample, prior, tokenizer))
+    samples = run(sample.request(config.sample, prior, tokenizer, tokens=tokens))
     subjects = Subjects(corpus=corpus, tokenizer=tokenizer, tokens=tokens, prior=prior, samples=samples)
     evaluation = run(evaluate.request(config.evaluate, subjects, config.name))
     return evaluation.ref.model_dump(mode="json")

@@ -42,3 +42,8 @@ def config_of(preset: str, fields: Mapping[str, Any], overrides: Mapping[str, An
             values["shard.source.kind"] = "folder"
         values |= dict.fromkeys(FIELDS[name], value)
     return PipelineConfig.preset(preset, values | dict(overrides or {}))
+
+
+def location_of(store: str | None) -> dict[str, Any]:
+    """The override that a form's field of a store means."""
+    return {"store.url": store} if store is not None else {}

@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -83,7 +83,9 @@ def parser() -> Parser:
         epilog="CONFIG is a preset's name (digits) or a YAML file; key=value overrides any of its fields.",
     )
     commands = Commands(top)
-    rooms = (_add_run, _add_inspect, _add_tokens, _add_models, _add_pointers, _add_server)
+    rooms = (
+        _add_run, _add_inspect, _add_corpus, _add_tokens, _add_models, _add_experiments, _add_pointers, _add_server,
+    )  # fmt: skip
     for add_room in rooms:
         add_room(commands)
     return top
@@ -98,13 +100,34 @@ def _add_run(commands: Commands) -> None:
             told = f"read this {kind} artifact, not the config's own"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
-    commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    sweep = commands.add_with_config(
+        "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
+    )
+    for kind in ("corpus", "tokenizer", "tokens", "prior", "evaluation"):
+        sweep.add_argument(f"--{kind}", metavar="FINGERPRINT", help=f"read this {kind} artifact, not the config's own")
+    plan = commands.add_with_config("plan", "say what is cached, what would run, and what it would cost", "run:plan")
+    plan.add_argument(
+        "--images",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="say instead what N images would take; 10^6 to 10^9 without N",
+    )
+
+
+def _add_experiments(commands: Commands) -> None:
+    group = commands.group("experiment", "train several things and compare them on one page")
+    priors = group.add_with_config("priors", "several priors on the same tokens", "experiment:priors")
+    priors.add_argument("--tokens", metavar="FINGERPRINT", help="read this tokens artifact, not the config's own")
+    group.add_with_config("factors", "tokenizers of several downsampling factors", "experiment:factors")
 
 
 def _add_inspect(commands: Commands) -> None:
     listing = commands.add("ls", "list artifacts, newest last", "inspect:ls")
     listing.add_argument(
-        "kind", nargs="?", help="corpus, tokenizer, tokens, prior, samples or evaluation; all without it"
+        "kind",
+        nargs="?",
+        help="corpus, tokenizer, tokens, prior, samples, evaluation, sweep or experiment; all without it",
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")
@@ -198,6 +221,34 @@ def _add_import_arguments(command: Parser) -> None:
         "--tokenizer", metavar="FINGERPRINT", help="whose tokens the prior reads, if not the file's own"
     )
     command.add_argument("--tokenizer-only", action="store_true", help="leave the file's prior alone")
+
+
+def _add_corpus(commands: Commands) -> None:
+    corpus = commands.group("corpus", "look into corpora, compare and compact them")
+    corpus.add("ls", "list corpora with their generations, newest last", "corpus:ls")
+    for name, help_text in (
+        ("show", "show what became of every file of the source"),
+        ("head", "list the first records"),
+        ("verify", "read every record of every shard"),
+        ("compact", "make one generation out of many, without what is gone and without reading the source"),
+        ("sheet", "draw random records into one PNG"),
+    ):
+        command = corpus.add(name, help_text, f"corpus:{name}")
+        command.add_argument("fingerprint", help="of a corpus, or enough of its beginning to be unique")
+        if name in ("head", "sheet"):
+            command.add_argument("--split", default="train", choices=("train", "val"), help="which records (train)")
+            command.add_argument(
+                "--count", type=int, default=10 if name == "head" else 64, help="how many (%(default)s)"
+            )
+        if name == "head":
+            command.add_argument("--quarantine", action="store_true", help="what was left out, instead")
+        if name == "sheet":
+            command.add_argument("--out", default="sheet.png", help="file to write (sheet.png)")
+            command.add_argument("--columns", type=int, default=8, help="images in a row (8)")
+            command.add_argument("--seed", type=int, default=0, help="which random records (0)")
+    diff = corpus.add("diff", "say which records came, went or changed between two corpora", "corpus:diff")
+    diff.add_argument("first", help="fingerprint, or its beginning")
+    diff.add_argument("second", help="fingerprint, or its beginning")
 
 
 def _sentence(text: str) -> str:

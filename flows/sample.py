@@ -18,6 +18,8 @@ def sample(
     store: str | None = None,
     prior: str | None = None,
     tokenizer: str | None = None,
+    tokens: str | None = None,
+    evaluation: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw images from a prior.
@@ -27,11 +29,14 @@ def sample(
         store: URL of the artifact store; empty: the worker's TESSERA_STORE, or the preset's.
         prior: fingerprint of the prior artifact to read; empty: the one that this preset's own stage made.
         tokenizer: fingerprint of the tokenizer artifact to read; empty: the one that this preset's own stage made.
+        tokens: fingerprint of the tokens artifact whose records are completed; empty: the one that this preset's own
+            stage made.
+        evaluation: fingerprint of the evaluation artifact whose classifier rejects images; needed for that alone.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published samples artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer})
+    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation})
     return StageRunner(config).alone(pipeline.request("sample")).ref.model_dump(mode="json")

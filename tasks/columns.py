@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from datasets.store import Artifact
 from datasets.token_file import TokenColumn
 from datasets.tokens import TokenDataset
 from vqgan_core.config import PriorConfig, TokenSpec
@@ -39,6 +40,15 @@ def spec_of(tokens: TokenDataset, config: PriorConfig) -> TokenSpec:
         tokenizer=target.tokenizer_digest,
         columns=tuple(_column_spec(meta.column(name)) for name in config.condition_columns),
     )
+
+
+def spec_of_artifact(artifact: Artifact, config: PriorConfig) -> TokenSpec:
+    """What a prior has to know of the tokens of an artifact.
+
+    Raises:
+        TokenError: the token dataset lacks a column.
+    """
+    return spec_of(TokenDataset.open(artifact), config)
 
 
 def check_compatible(tokens: TokenDataset, config: PriorConfig, spec: TokenSpec) -> None:

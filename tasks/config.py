@@ -10,8 +10,17 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from datasets.config import ImportTokensConfig, ShardConfig, StoreConfig
+from datasets.plane_check import check_plane
 from tasks.retrain_config import PromoteConfig, RetrainConfig
-from vqgan_core.config import Config, ConfigError, EncodeConfig, EvaluateConfig, SampleConfig, TrainPriorConfig
+from vqgan_core.config import (
+    Config,
+    ConfigError,
+    EncodeConfig,
+    EvaluateConfig,
+    SampleConfig,
+    SweepConfig,
+    TrainPriorConfig,
+)
 from vqgan_core.config import TrainTokenizerConfig as TokenizerConfig
 
 PRESETS = Path(__file__).resolve().parents[1] / "flows" / "configs"
@@ -38,6 +47,8 @@ class PipelineConfig(Config):
     """What is drawn from the prior."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured."""
+    sweep: SweepConfig = SweepConfig()
+    """Which settings of sampling `tessera sweep` tries."""
     promote: PromoteConfig = PromoteConfig()
     """When a candidate becomes current; not part of any fingerprint."""
     retrain: RetrainConfig = RetrainConfig()
@@ -60,15 +71,12 @@ class PipelineConfig(Config):
     @model_validator(mode="after")
     def _sections_fit_together(self) -> PipelineConfig:
         autoencoder, shard = self.tokenizer.autoencoder, self.shard
-        if autoencoder.image_channels != shard.channels:
+        check_plane(self.tokenizer, shard.channels, {name: pair.holds for name, pair in shard.pairs.items()})
+        if self.tokenizer.window_px > shard.size_px:
             raise ValueError(
-                f"tokenizer.autoencoder.image_channels is {autoencoder.image_channels} but shard.channels is "
-                f"{shard.channels}: make them equal"
-            )
-        if autoencoder.resolution_px > shard.size_px:
-            raise ValueError(
-                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} is larger than shard.size_px "
-                f"{shard.size_px}: images are never enlarged in training"
+                f"tokenizer.autoencoder.resolution_px {autoencoder.resolution_px} needs images of "
+                f"{self.tokenizer.window_px} px, which is larger than shard.size_px {shard.size_px}: images are never "
+                "enlarged in training"
             )
         if autoencoder.resolution_px % self.tokenizer.size_multiple:
             levels = "channel_multipliers" if self.tokenizer.top is None else "channel_multipliers and top.factor"
@@ -79,16 +87,16 @@ class PipelineConfig(Config):
         return self
 
 
-def find_preset(name: str) -> Path:
-    """The YAML file of a preset name or path.
+def find_preset(name: str, folder: Path = PRESETS) -> Path:
+    """The YAML file of a preset name in a folder, or of a path.
 
     Raises:
         ConfigError: neither a file nor a preset; names the presets there are.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    path = PRESETS / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ConfigError(f"there is no preset {name!r}: choose one of {known}, or give the path of a .yaml file")
     return path

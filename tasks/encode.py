@@ -7,6 +7,7 @@ the rows that are left are cut out of its old token file.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.corpus import Corpus
+from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
+from tasks.drift import Drift, judge, measure
 from tasks.models import load_tokenizer, tokenizer_config
+from tasks.plane import planes_of, require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
-from vqgan_core.config import EncodeConfig, TokenizerConfig, canonical_json, sha256_json
+from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
+from vqgan_core.training.images import images_of
 
 STAGE = Stage("encode", "1", "tokens")
 SPLITS = ("train", "val")
@@ -57,9 +62,10 @@ class _Units:
 
     def __init__(self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact) -> None:
         self.config = config
-        self.corpus = Corpus.open(corpus)
+        self.corpus = Corpus.open(with_shard_cache(corpus, config.execution.shard_cache_bytes))
         model = tokenizer_config(tokenizer)
-        self.size_px = model.autoencoder.resolution_px
+        require_plane(model, self.corpus)
+        self.model = model
         self.meta = _meta(config, model, self.corpus, tokenizer)
         self._corpus_artifact = corpus
 
@@ -130,12 +136,13 @@ class _Encoder(_Units):
 
     def _indices(self, unit: _Unit) -> Iterator[NDArray[np.int64]]:
         batches = self.corpus.sequential(
-            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.size_px,
-            mirrored=unit.view == "center_flip",
+            unit.split, self.config.execution.batch_size, shard=unit.shard, size_px=self.model.window_px,
+            planes=planes_of(self.model), mirrored=unit.view == "center_flip",
         )  # fmt: skip
+        name = self.model.batch_name
         for batch in batches:
             with autocast(self.device, self.config.precision):
-                indices = self.tokenizer.encode(batch["images"].to(self.device))
+                indices = self.tokenizer.encode(images_of({name: batch[name].to(self.device)}, self.model))
             yield indices.flatten(1).cpu().numpy()
 
 
@@ -143,17 +150,31 @@ def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Wo
     encoder = _Encoder(config, corpus, tokenizer)
     units = encoder.units()
     parts: list[Part] = []
+    encoded, started = 0, time.monotonic()
     with work.reporter.bar("encode", len(units), "shards") as bar:
         for done, unit in enumerate(units, start=1):
             part = encoder.part(unit, work.store)
             if part is None:
                 work.lease.check()
                 part = encoder.make_part(unit, work.store)
+                encoded += len(encoder.keys_of(unit))
             parts.append(part)
-            bar.update(done)
-    histograms = _histograms(work, parts, encoder.meta)
+            bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
+    counts = [_histogram(work, part, encoder.meta) for part in parts]
+    drift = measure(
+        zip((unit.shard for unit in units), counts, strict=True),
+        request(config, corpus, tokenizer),
+        tokenizer,
+        work.store,
+    )
+    if warning := judge(drift, config.execution):
+        work.reporter.say(f"encode: {warning}")
+    histograms = {
+        split: np.sum([one for unit, one in zip(units, counts, strict=True) if unit.split == split], axis=0)
+        for split in dict.fromkeys(unit.split for unit in units)
+    }
     files = {"codes.json": canonical_json({split: counts.tolist() for split, counts in histograms.items()})}
-    return Product(files=files, parts=parts, summary=_summary(encoder, histograms), device=str(encoder.device))
+    return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
 
 
 def _headway(
@@ -167,6 +188,7 @@ def _headway(
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
     size_px = model.autoencoder.resolution_px
     height, width = model.grid(size_px, size_px)
+    plane = {} if model.plane == ImagePlane() else {"plane": model.plane.recipe()}
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
         tokenizer_digest=artifact.manifest.digest,
@@ -175,22 +197,20 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
         height=height,
         width=width,
         class_names=corpus.class_names,
-        preprocessing={"size_px": size_px, "channels": corpus.channels, "precision": config.precision},
-    )
+        preprocessing={
+            "size_px": size_px, "channels": model.autoencoder.image_channels, "precision": config.precision, **plane
+        },
+    )  # fmt: skip
 
 
-def _histograms(work: Work, parts: list[Part], meta: TokenMeta) -> dict[str, NDArray[np.int64]]:
-    """How often each code occurs in each split."""
-    counts: dict[str, NDArray[np.int64]] = {}
-    for part in parts:
-        entry = part.files[0]
-        file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
-        counts.setdefault(file.split, np.zeros(meta.codebook_size, np.int64))
-        counts[file.split] += np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
-    return counts
+def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
+    """How often each code occurs in a part."""
+    entry = part.files[0]
+    file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
+    return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
 
 
-def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
     meta = encoder.meta
     usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
     records = sum(encoder.corpus.splits.values())
@@ -204,4 +224,5 @@ def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]]) -> dic
         "usage": usage.usage,
         "perplexity": usage.perplexity,
         "num_dead": usage.num_dead,
+        "drift": None if drift is None else drift.to_json(),
     }

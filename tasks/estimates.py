@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
 from tasks.device_rate import WorkKind
-from tasks.sample import num_images
+from tasks.sample_plan import num_images
 from vqgan_core.config import TokenSpec
 from vqgan_core.evaluation.cost import classifier_cost
 from vqgan_core.losses.cost import perceptual_flops

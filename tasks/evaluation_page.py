@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.curves import prior_curves, tokenizer_curves
 from tasks.evaluation_units import Bench
+from tasks.plane import pictures
 from tasks.report import (
     CodeUse,
     KeyNumber,
@@ -19,9 +20,10 @@ from tasks.report import (
     render,
     summary_markdown,
 )
-from tasks.sample import read_samples, to_pixels
+from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
+from vqgan_core.training.images import images_of
 
 SAMPLES_A_CLASS = 10
 KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
@@ -78,8 +80,10 @@ def _sentence(bench: Bench) -> str:
 
 @torch.no_grad()
 def _pictures(bench: Bench) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    images = next(iter(bench.images()))["images"][: bench.config.num_pictures]
-    return to_pixels(images), to_pixels(bench.tokenizer(images.to(bench.device)).reconstruction)
+    config = bench.tokenizer.config
+    shown = next(iter(bench.images()))[config.batch_name][: bench.config.num_pictures]
+    given = images_of({config.batch_name: shown.to(bench.device)}, config)
+    return pictures(shown, config), pictures(bench.tokenizer(given).reconstruction, config)
 
 
 def _sample_rows(bench: Bench) -> list[SampleRow]:

@@ -17,6 +17,7 @@ from datasets.corpus import Corpus
 from datasets.tokens import TokenDataset
 from tasks.columns import reads
 from tasks.models import load_prior, load_tokenizer
+from tasks.plane import planes_of
 from tasks.sample import read_samples
 from tasks.stage import Work
 from tasks.subjects import Subjects
@@ -28,6 +29,7 @@ from vqgan_core.evaluation import (
     accuracy_metrics,
     bits_per_dimension,
     domain_metrics,
+    label_map_metrics,
     reconstruction_metrics,
     unigram_nll,
 )
@@ -35,6 +37,7 @@ from vqgan_core.losses import build_perceptual
 from vqgan_core.prior import Prior
 from vqgan_core.quantizers import CodeUsage, code_histogram
 from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.training.images import images_of
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Bench:
 
     @property
     def size_px(self) -> int:
-        """Height and width at which images are judged: what the tokenizer was trained at."""
-        return self.tokenizer.config.autoencoder.resolution_px
+        """Height and width of what is judged of an image: what the tokenizer was trained at."""
+        return self.tokenizer.config.window_px
 
     @property
     def split(self) -> str:
@@ -89,28 +92,34 @@ class Bench:
         return f"{self.split} split of corpus {self.subjects.corpus.manifest.fingerprint[:12]}"
 
     def images(self) -> Iterator[Mapping[str, Tensor]]:
-        """The judged images, centre-cropped, in key order."""
+        """What is judged, centre-cropped, in key order: the plane that the tokenizer encodes."""
         size, limit = self.config.execution.batch_size, self.config.num_images
-        return iter(self.corpus.sequential(self.split, size, size_px=self.size_px, limit=limit))
+        planes = planes_of(self.tokenizer.config)
+        return iter(self.corpus.sequential(self.split, size, size_px=self.size_px, limit=limit, planes=planes))
 
 
 def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
-    """L1, PSNR, SSIM and, with weights, LPIPS of reconstructions; usage of the codebook."""
+    """L1, PSNR, SSIM and, with weights, LPIPS of reconstructions, or accuracy and IoU of label maps; codebook usage."""
+    config = bench.tokenizer.config
     histogram = torch.zeros(bench.tokenizer.codebook_size, dtype=torch.int64)
-    lpips = None if bench.config.lpips is None else build_perceptual(bench.config.lpips)
+    lpips = None if bench.config.lpips is None or config.takes_label_maps else build_perceptual(bench.config.lpips)
     distances: list[Tensor] = []
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in bench.images():
-            images = batch["images"].to(bench.device)
+            given = batch[config.batch_name].to(bench.device)
+            images = images_of({config.batch_name: given}, config)
             output = bench.tokenizer(images)
             histogram.add_(code_histogram(output.indices, bench.tokenizer.codebook_size).cpu())
             if lpips is not None:
                 distances.append(lpips.to(bench.device)(images, output.reconstruction).flatten().cpu())
-            yield images, output.reconstruction
+            yield given, output.reconstruction
 
     with torch.no_grad():
-        metrics = reconstruction_metrics(pairs(), reference=bench.reference)
+        if config.takes_label_maps:
+            metrics = label_map_metrics(pairs(), config.autoencoder.image_channels, reference=bench.reference)
+        else:
+            metrics = reconstruction_metrics(pairs(), reference=bench.reference)
     count = metrics[0].n
     if lpips is not None:
         assert bench.config.lpips is not None
@@ -141,9 +150,10 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
             total += bench.prior.nll(given["tokens"], given["labels"], columns=given).double().sum().item()
             count += given["tokens"].numel()
     nats = total / count
-    autoencoder = bench.tokenizer.config.autoencoder
+    tokenizer = bench.tokenizer.config
+    values_a_pixel = 1 if tokenizer.takes_label_maps else tokenizer.autoencoder.image_channels
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
-    values = autoencoder.image_channels * num_latents * bench.tokenizer.factor**2
+    values = values_a_pixel * num_latents * bench.tokenizer.factor**2
     bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
     seen, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
     unigram = unigram_nll(seen, held_out, spec.codebook_size)
@@ -157,17 +167,23 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
 
 
 def classifier(bench: Bench, work: Work) -> list[Metric]:
-    """Train the domain classifier on the corpus' labels and keep it for the samples; it has no metric of its own."""
-    if bench.corpus.num_classes < 2:
+    """Train the domain classifier on the corpus' labels and keep it for the samples; it has no metric of its own.
+
+    Label maps have none: their classes are pixels'.
+    """
+    if bench.corpus.num_classes < 2 or bench.tokenizer.config.takes_label_maps:
         return []
     config = bench.config.classifier
     spec = ClassifierSpec(
         classifier=config,
-        image_channels=bench.corpus.channels,
+        image_channels=bench.tokenizer.config.autoencoder.image_channels,
         class_names=bench.corpus.class_names,
         seed=bench.config.seed,
     )
-    batches = bench.corpus.batches("train", config.batch_size, seed=bench.config.seed, size_px=bench.size_px)
+    batches = bench.corpus.batches(
+        "train", config.batch_size, seed=bench.config.seed, size_px=bench.size_px,
+        planes=planes_of(bench.tokenizer.config),
+    )  # fmt: skip
     with work.reporter.bar("classifier", config.num_steps, "steps") as bar:
         trained = DomainClassifier.train(
             batches(0), spec, device=bench.device, report=lambda step, loss: bar.update(step, {"loss": loss})

@@ -6,7 +6,7 @@ walked: ask for a stage's request, run it, ask for the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +61,15 @@ class Pipeline:
             NotPublished: an input is not there yet; says which command makes it.
         """
         return STEPS[stage].request(self)
+
+    def further(self, kinds: Sequence[str], only_given: Sequence[str] = ()) -> dict[str, Artifact]:
+        """Artifacts that a config makes a stage read beside its usual ones.
+
+        Args:
+            kinds: which.
+            only_given: of these, those that come later in the pipeline: another run's are read if they were given.
+        """
+        return {kind: self.artifact(kind) for kind in kinds if kind not in only_given or kind in self._given}
 
     def artifact(self, kind: str) -> Artifact:
         """A published artifact of this pipeline: a given one, or the one that its stage's request names.
@@ -118,7 +127,12 @@ STEPS: Mapping[str, Step] = {
         Step(
             sample.STAGE,
             ("prior", "tokenizer"),
-            lambda p: sample.request(p.config.sample, p.artifact("prior"), p.artifact("tokenizer")),
+            lambda p: sample.request(
+                p.config.sample,
+                p.artifact("prior"),
+                p.artifact("tokenizer"),
+                **p.further(sample.reads(p.config.sample), only_given=("evaluation",)),
+            ),
         ),
         Step(
             evaluate.STAGE,

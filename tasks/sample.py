@@ -1,17 +1,19 @@
 """Stage sample: prior + tokenizer → images, as WebDataset shards with label, seed and settings of each, and a grid.
 
 Image i is drawn from its own seed, derived from the config's seed and i alone. A sample set can be the source of a new
-corpus. The unit that survives a kill is one shard.
+corpus. The unit that survives a kill is one shard. Where a classifier rejects, shards of all that was drawn are such
+units, and what is kept of them is published.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,54 +21,108 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.ingest.tar import read_tar, write_tar
-from datasets.store import Artifact, Store, Workspace
+from datasets.store import Artifact, InputRef, Store, Workspace
+from datasets.store.fingerprint import sha256
+from datasets.tokens import TokenDataset
+from tasks.columns import check_compatible
+from tasks.drawing import Drawer, Drawn, Score, about
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
+from tasks.progress import Bar
 from tasks.report.pictures import grid, png_bytes
+from tasks.sample_plan import Records, Sample, num_images, planned, records_of
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
-from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
-from vqgan_core.prior import Prior, sample_tokens
-from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.config import ConfigError, SampleConfig, TorchvisionRejection
+from vqgan_core.evaluation import DomainClassifier
+from vqgan_core.evaluation.rejection import keep_best
+from vqgan_core.evaluation.torchvision_scorer import ScorerWeightsError, TorchvisionScorer
+from vqgan_core.prior import Prior
 from vqgan_core.training import prepare, resolve_device
-from vqgan_core.training.streams import stream_seed
 
 STAGE = Stage("sample", "1", "samples")
 GRID_COLUMNS = 20
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image to draw."""
+class Given:
+    """The artifacts that a sample set is made from."""
 
-    number: int
-    label: int | None
-    seed: int
+    prior: Artifact
+    tokenizer: Artifact
+    tokens: Artifact | None = None
+    """Whose records are completed."""
+    evaluation: Artifact | None = None
+    """Whose classifier rejects."""
+
+    def inputs(self) -> tuple[InputRef, ...]:
+        """Those that there are, in order."""
+        present = (self.prior, self.tokenizer, self.tokens, self.evaluation)
+        return tuple(input_of(artifact) for artifact in present if artifact is not None)
 
 
-@dataclass(frozen=True)
-class _Models:
-    prior: Prior
-    tokenizer: Tokenizer
-    device: torch.device
+def reads(config: SampleConfig) -> tuple[str, ...]:
+    """Kinds of artifacts that a sample set needs beside prior and tokenizer."""
+    needed = {"tokens": config.completion.kind != "none", "evaluation": config.rejection.kind == "domain"}
+    return tuple(kind for kind, is_needed in needed.items() if is_needed)
 
 
-def request(config: SampleConfig, prior: Artifact, tokenizer: Artifact) -> Request:
-    """Ask for images of a prior."""
-    inputs = (input_of(prior), input_of(tokenizer))
+def request(
+    config: SampleConfig,
+    prior: Artifact,
+    tokenizer: Artifact,
+    *,
+    tokens: Artifact | None = None,
+    evaluation: Artifact | None = None,
+) -> Request:
+    """Ask for images of a prior.
+
+    Args:
+        config: what is drawn, and how.
+        prior: draws tokens.
+        tokenizer: turns them into images.
+        tokens: has the records that are completed; not looked at otherwise.
+        evaluation: has the domain classifier that rejects; not looked at otherwise.
+
+    Raises:
+        ConfigError: an artifact is needed and not given.
+        ScorerWeightsError: the weights of a torchvision classifier are not there.
+    """
+    there = {"tokens": tokens, "evaluation": evaluation}
+    needed = {kind: there[kind] for kind in reads(config)}
+    for kind, artifact in needed.items():
+        if artifact is None:
+            raise ConfigError(f"{_WANTS[kind]} needs a {kind} artifact: give `tessera sample … --{kind} FINGERPRINT`")
+    given = Given(prior, tokenizer, **needed)
+    inputs = (*given.inputs(), *_weights(config))
     label = f"sample · {config.num_per_class} a class · guidance {config.guidance:g}"
-    build, headway = partial(_build, config, prior, tokenizer), partial(_headway, config, prior)
+    build, headway = partial(_build, config, given), partial(_headway, config, prior)
     return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
-def num_images(config: SampleConfig, num_classes: int) -> int:
-    """Images of a sample set; 0 classes for an unconditional prior."""
-    return config.num_per_class * max(1, num_classes)
+def refuse_later_inputs(config: SampleConfig) -> None:
+    """Before hours of training: a whole pipeline makes its evaluation last, so its samples cannot be judged by it.
+
+    Raises:
+        ConfigError: the samples need one.
+    """
+    if "evaluation" in reads(config):
+        raise ConfigError(
+            "sample.rejection by the domain classifier needs an evaluation, which a pipeline makes last: run without "
+            "rejection first, then `tessera sample … --evaluation FINGERPRINT`"
+        )
 
 
-def planned(config: SampleConfig, num_classes: int) -> list[Sample]:
-    """All images of a sample set, class by class."""
-    labels: Sequence[int | None] = range(num_classes) if num_classes else (None,)
-    pairs = [label for label in labels for _ in range(config.num_per_class)]
-    return [Sample(i, label, stream_seed(config.seed, f"sample {i}")) for i, label in enumerate(pairs)]
+_WANTS = {"tokens": "sample.completion", "evaluation": "sample.rejection by the domain classifier"}
+
+
+def _weights(config: SampleConfig) -> tuple[InputRef, ...]:
+    """Weights from outside, known by their content."""
+    if not isinstance(config.rejection, TorchvisionRejection):
+        return ()
+    path = Path(config.rejection.weights).expanduser()
+    if not path.is_file():
+        raise ScorerWeightsError(f"sample.rejection.weights {path}: there is no such file")
+    digest = sha256(path.read_bytes())
+    return (InputRef(kind="weights", fingerprint=digest, digest=digest),)
 
 
 def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
@@ -76,30 +132,17 @@ def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | 
             yield from _read_shard(artifact.read(entry.path))
 
 
-def _build(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact, work: Work) -> Product:
-    models = _load(config, prior_artifact, tokenizer_artifact)
-    spec = models.prior.spec
-    samples = planned(config, spec.num_classes if models.prior.takes_labels else 0)
-    per_shard = config.images_per_shard
-    chunks = [samples[start : start + per_shard] for start in range(0, len(samples), per_shard)]
-    files: dict[str, bytes] = {}
-    with work.reporter.bar("sample", len(samples), "images") as bar:
-        for index, chunk in enumerate(chunks):
-            name = f"samples-{index:06d}.tar"
-            data = work.workspace.get(name)
-            if data is None:
-                work.lease.check()
-                data = _draw_shard(config, models, chunk)
-                work.workspace.put(name, data)
-            files[name] = data
-            bar.update(chunk[-1].number + 1)
-    files["grid.png"] = _grid(files, config, spec.class_names if models.prior.takes_labels else ())
-    summary = {
-        "headline": f"{len(samples)} images, guidance {config.guidance:g}, temperature {config.temperature:g}",
-        "num_images": len(samples),
-        "class_names": list(spec.class_names),
-    }
-    return Product(files=files, summary=summary, device=str(models.device))
+def _build(config: SampleConfig, given: Given, work: Work) -> Product:
+    drawer = _drawer(config, given)
+    prior = drawer.prior
+    samples = planned(config, prior.spec.num_classes if prior.takes_labels else 0, drawer.records)
+    drawn = _draw_shards(drawer, samples, work)
+    files = drawn if drawer.score is None else _kept(config, drawn)
+    class_names = prior.spec.class_names if prior.takes_labels else ()
+    files = {**files, "grid.png": _grid(files, config, class_names)}
+    count = config.num_per_class * max(1, len(class_names))
+    summary = {"headline": _headline(config, count), "num_images": count, "class_names": list(prior.spec.class_names)}
+    return Product(files=files, summary=summary, device=str(drawer.device))
 
 
 def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
@@ -109,56 +152,139 @@ def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Wo
     return Headway(min(total, shards * config.images_per_shard), total, "images")
 
 
-def _load(config: SampleConfig, prior_artifact: Artifact, tokenizer_artifact: Artifact) -> _Models:
+def _headline(config: SampleConfig, count: int) -> str:
+    text = f"{count} images, guidance {config.guidance:g}, temperature {config.temperature:g}"
+    if config.num_beams:
+        text = f"{count} images, the likeliest of {config.num_beams} beams"
+    if config.size_px is not None:
+        text += f", {config.size_px[0]}×{config.size_px[1]} px"
+    if config.completion.kind != "none":
+        text += f", completions ({config.completion.kind})"
+    if config.rejection.kind != "none":
+        text += f", the best {config.rejection.fraction:.3g} by {config.rejection.kind} classifier"
+    return text
+
+
+def _drawer(config: SampleConfig, given: Given) -> Drawer:
     device = resolve_device(config.execution.device)
     prepare(device, num_threads=config.execution.num_threads)
-    require_own_tokenizer(prior_artifact, tokenizer_artifact)
-    return _Models(load_prior(prior_artifact, device), load_tokenizer(tokenizer_artifact, device), device)
+    require_own_tokenizer(given.prior, given.tokenizer)
+    prior, tokenizer = load_prior(given.prior, device), load_tokenizer(given.tokenizer, device)
+    return Drawer(
+        config, prior, tokenizer, device, _records(config, prior, given), _score(config, prior, given, device)
+    )
 
 
-def _draw_shard(config: SampleConfig, models: _Models, chunk: Sequence[Sample]) -> bytes:
-    pixels: list[NDArray[np.uint8]] = []
-    size = config.execution.batch_size
-    for start in range(0, len(chunk), size):
-        pixels += _draw(config, models, chunk[start : start + size])
+def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None:
+    if given.tokens is None:
+        return None
+    tokens = TokenDataset.open(given.tokens)
+    check_compatible(tokens, prior.config, prior.spec)
+    return records_of(config, prior.config, prior.spec, tokens)
+
+
+def _score(config: SampleConfig, prior: Prior, given: Given, device: torch.device) -> Score | None:
+    if config.rejection.kind == "none":
+        return None
+    if not prior.takes_labels:
+        raise ValueError(
+            "this prior is told no class, so no classifier can say whether an image shows it: no rejection"
+        )
+    if isinstance(config.rejection, TorchvisionRejection):
+        return TorchvisionScorer(config.rejection, prior.spec.num_classes, device)
+    assert given.evaluation is not None
+    names = {entry.path for entry in given.evaluation.manifest.files}
+    wanted = {"classifier.json", "classifier.safetensors"}
+    if not wanted <= names:
+        raise ValueError(
+            f"the evaluation {given.evaluation.manifest.fingerprint[:12]} has no classifier: its corpus has no classes"
+        )
+    judge = DomainClassifier.from_files({name: given.evaluation.read(name) for name in wanted}).to(device)
+    if judge.spec.class_names != prior.spec.class_names:
+        raise ValueError(
+            f"the classifier of evaluation {given.evaluation.manifest.fingerprint[:12]} knows other classes than the "
+            "prior: give an evaluation of the same corpus"
+        )
+    return judge.confidence
+
+
+def _draw_shards(drawer: Drawer, samples: Sequence[Sample], work: Work) -> dict[str, bytes]:
+    """Every shard of what is drawn, from a dead run or drawn now and kept."""
+    size, files = drawer.config.images_per_shard, {}
+    with work.reporter.bar("sample", len(samples), "images") as bar:
+        pace = _Pace(bar)
+        for start in range(0, len(samples), size):
+            chunk, name = samples[start : start + size], f"samples-{start // size:06d}.tar"
+            data = work.workspace.get(name)
+            if data is None:
+                work.lease.check()
+                data = _draw_shard(drawer, chunk, pace)
+                work.workspace.put(name, data)
+            files[name] = data
+            pace.tell(start + len(chunk))
+    return files
+
+
+class _Pace:
+    """Tells a bar how far it is, with the images a second that this run draws."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._started, self._count = bar, time.monotonic(), 0
+
+    def drew(self, count: int) -> None:
+        """Count a batch."""
+        self._count += count
+
+    def tell(self, done: int) -> None:
+        """So many images are there, or drawn."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(done, {"images/s": self._count / seconds} if self._count else None)
+
+
+def _draw_shard(drawer: Drawer, chunk: Sequence[Sample], pace: _Pace) -> bytes:
     members = []
-    for item, image in zip(chunk, pixels, strict=True):
-        key = f"{item.number:08d}"
-        members += [(f"{key}.png", png_bytes(image)), (f"{key}.json", _about(config, models.prior, item))]
+    for batch in drawer.batches(chunk):
+        if batch[0] != chunk[0]:
+            pace.tell(batch[0].number)
+        for drawn in drawer.draw(batch):
+            members += _members(drawn, about(drawer.config, drawer.prior, drawn))
+        pace.drew(len(batch))
     return write_tar(members)[0]
 
 
-@torch.no_grad()
-def _draw(config: SamplingConfig, models: _Models, batch: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-    spec = models.prior.spec
-    labels = [item.label for item in batch if item.label is not None]
-    given = torch.tensor(labels, device=models.device) if labels else None
-    tokens = sample_tokens(models.prior, given, [item.seed for item in batch], config)
-    images = models.tokenizer.decode(tokens.reshape(len(batch), spec.height, spec.width))
-    return to_pixels(images)
+def _members(drawn: Drawn, told: bytes) -> list[tuple[str, bytes]]:
+    key = f"{drawn.sample.number:08d}"
+    return [(f"{key}.png", png_bytes(drawn.pixels)), (f"{key}.json", told)]
 
 
-def to_pixels(images: torch.Tensor) -> list[NDArray[np.uint8]]:
-    """Images in [-1, 1], `B C H W`, as uint8 arrays `H W C` (rounded, not truncated)."""
-    scaled = (images.float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
+def _kept(config: SampleConfig, drawn: dict[str, bytes]) -> dict[str, bytes]:
+    """Shards of the best fraction of each class, numbered anew."""
+    assert config.rejection.kind != "none"
+    images = [image for name in sorted(drawn) for image in _members_of(drawn[name])]
+    abouts = [json.loads(told) for _, told in images]
+    scores = torch.tensor([told["score"] for told in abouts], dtype=torch.float64)
+    labels = torch.tensor([told["class"] for told in abouts])
+    chosen = [images[index] for index in keep_best(scores, config.rejection.fraction, labels).tolist()]
+    size, files = config.images_per_shard, {}
+    for start in range(0, len(chosen), size):
+        members = []
+        for number, (png, told) in enumerate(chosen[start : start + size], start=start):
+            members += [(f"{number:08d}.png", png), (f"{number:08d}.json", told)]
+        files[f"samples-{start // size:06d}.tar"] = write_tar(members)[0]
+    return files
 
 
-def _about(config: SampleConfig, prior: Prior, item: Sample) -> bytes:
-    names = prior.spec.class_names
-    label = None if item.label is None else (names[item.label] if names else str(item.label))
-    settings = SamplingConfig(**{name: getattr(config, name) for name in SamplingConfig.model_fields})
-    about: dict[str, Any] = {"label": label, "class": item.label, "seed": item.seed}
-    return canonical_json(about | {"settings": settings.model_dump(mode="json")})
-
-
-def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
-
+def _members_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """PNG and JSON of each image of a shard, in order."""
     members = {member.name: content for member, content in read_tar(io.BytesIO(data))}
     for name in sorted(members):
         if name.endswith(".png"):
-            about = json.loads(members[name.removesuffix("png") + "json"])
-            yield np.asarray(Image.open(io.BytesIO(members[name]))), about["class"]
+            yield members[name], members[name.removesuffix("png") + "json"]
+
+
+def _read_shard(data: bytes) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
+    for png, told in _members_of(data):
+        yield np.asarray(Image.open(io.BytesIO(png))), json.loads(told)["class"]
 
 
 def _grid(files: dict[str, bytes], config: SampleConfig, class_names: Sequence[str]) -> bytes:

@@ -86,7 +86,7 @@ class _Ingest:
         finished = finish(self._listing, results, self._config, locations, self._parentage())
         counts = finished.summary | ({} if self.growth is None else {"new": len(self.growth.new)})
         source = self._config.source.model_dump(mode="json")
-        summary = {"headline": _headline(counts), "source": source, **counts}
+        summary = {"headline": headline_of(counts), "source": source, **counts}
         return Product(files=finished.files, parts=everything, summary=summary)
 
     def _result(self, index: int, part: Part) -> UnitResult:
@@ -116,7 +116,7 @@ def _build(config: ShardConfig, source: Source, listing: Listing, parent: InputR
                 work.lease.check()
                 tick = partial(_advance, bar.update, done)
                 result = build_unit(unit, source, config, decoders.pool(), tick)
-                part = work.store.put_part("corpus", unit.key, result.to_files(), _counts(result))
+                part = work.store.put_part("corpus", unit.key, result.to_files(), counts_of(result))
             parts[unit.index] = part
             done += len(unit.entries)
             bar.update(done)
@@ -150,7 +150,8 @@ def _advance(update: Callable[[int], None], before: int, done: int) -> None:
     update(before + done)
 
 
-def _counts(result: UnitResult) -> dict[str, int]:
+def counts_of(result: UnitResult) -> dict[str, int]:
+    """What is said of a unit's part."""
     return {"records": len(result.records), "quarantined": len(result.quarantined)}
 
 
@@ -158,7 +159,8 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _headline(summary: dict[str, Any]) -> str:
+def headline_of(summary: dict[str, Any]) -> str:
+    """A corpus in one line."""
     splits = summary["splits"]
     text = f"{splits['train']:,} train + {splits['val']:,} validation images, {summary['num_classes']} classes"
     left_out = summary["quarantined"] + summary["duplicates"]

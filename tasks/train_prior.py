@@ -10,6 +10,8 @@ from datasets.tokens import TokenDataset
 from tasks.columns import reads, spec_of
 from tasks.models import load_prior, require_its_tokens
 from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.stopwatch import NAME as SECONDS
+from tasks.stopwatch import Stopwatch
 from tasks.training import run_training, training_headway
 from vqgan_core.config import TrainPriorConfig
 from vqgan_core.training import history_bytes, prepare, resolve_device
@@ -40,6 +42,7 @@ def _build(config: TrainPriorConfig, artifact: Artifact, start: Artifact | None,
     tokens = TokenDataset.open(artifact)
     spec = spec_of(tokens, config)
     step = PriorStep(config, spec, device=device, start=None if start is None else load_prior(start, device))
+    stopwatch = Stopwatch(work.workspace)
     result = run_training(
         step,
         tokens.batches("train", training.batch_size, seed=training.seed, **reads(config)),
@@ -48,9 +51,14 @@ def _build(config: TrainPriorConfig, artifact: Artifact, start: Artifact | None,
         execution=execution,
         work=work,
         label="train prior",
+        stopwatch=stopwatch,
     )
-    files = {**step.result_files(), "curves.jsonl": history_bytes(result.history)}
-    return Product(files=files, summary=_summary(result.history, step), device=str(device))
+    return Product(
+        files={**step.result_files(), "curves.jsonl": history_bytes(result.history)},
+        views={SECONDS: stopwatch.to_bytes()},
+        summary=_summary(result.history, step),
+        device=str(device),
+    )
 
 
 def _summary(history: list[dict[str, float | int | None]], step: PriorStep) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 
-from datasets.corpus import Corpus
+from datasets.corpus import Corpus, ImageBatches
+from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact
+from tasks.plane import pictures, planes_of, require_plane
 from tasks.report.pictures import grid
-from tasks.sample import to_pixels
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.start import load_start
 from tasks.training import run_training, training_headway
@@ -17,6 +18,7 @@ from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training import history_bytes, prepare, resolve_device
+from vqgan_core.training.images import images_of
 from vqgan_core.training.tokenizer_step import TokenizerStep
 
 STAGE = Stage("train_tokenizer", "2", "tokenizer")
@@ -36,15 +38,18 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, start: Artifact | N
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
-    corpus = Corpus.open(artifact)
+    corpus = Corpus.open(with_shard_cache(artifact, execution.shard_cache_bytes))
     rank, world_size = distributed.rank(), distributed.world_size()
-    size_px = config.autoencoder.resolution_px
+    require_plane(config, corpus)
+    size_px, planes = config.window_px, planes_of(config)
     batches = corpus.batches(
-        "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment,
+        "train", training.batch_size, seed=training.seed, size_px=size_px, augment=config.augment, planes=planes,
         cache_bytes=execution.cache_bytes,
     ).share(rank, world_size, training.accumulate_batches)  # fmt: skip
+    if config.damaged_shards == "skip":
+        batches = batches.skipping_damaged()
     validation = corpus.sequential(
-        "val", training.batch_size, size_px=size_px, limit=training.num_validation_records
+        "val", training.batch_size, size_px=size_px, limit=training.num_validation_records, planes=planes
     ).share(rank, world_size)
     step = TokenizerStep(config, device=device, start=None if start is None else load_start(start))
     result = run_training(
@@ -52,25 +57,37 @@ def _build(config: TrainTokenizerConfig, artifact: Artifact, start: Artifact | N
     )
     files = step.result_files()
     tokenizer = Tokenizer.from_files(files).to(device).eval()
-    picture = next(iter(corpus.sequential("val", NUM_PICTURES, size_px=size_px, limit=NUM_PICTURES)))["images"]
+    shown = next(iter(corpus.sequential("val", NUM_PICTURES, size_px=size_px, limit=NUM_PICTURES, planes=planes)))
+    original = shown[config.batch_name]
     with torch.no_grad():
-        reconstruction = tokenizer(picture.to(device)).reconstruction
-    pairs = [*to_pixels(picture), *to_pixels(reconstruction)]
+        reconstruction = tokenizer(images_of({config.batch_name: original.to(device)}, config)).reconstruction
+    pairs = [*pictures(original, config), *pictures(reconstruction, config)]
     last = result.history[-1] if result.history else {}
-    picture_rows = grid(pairs, columns=len(picture), row_labels=("original", "reconstruction"))
+    picture_rows = grid(pairs, columns=len(original), row_labels=("original", "reconstruction"))
     return Product(
         files={**files, "curves.jsonl": history_bytes(result.history), "reconstructions.png": picture_rows},
-        summary=_summary(config, last),
+        summary=_summary(config, last) | _damage(batches, work),
         device=str(device),
     )
+
+
+def _damage(batches: ImageBatches, work: Work) -> dict[str, object]:
+    """Which shards were skipped, said and counted."""
+    if batches.replacements is None:
+        return {}
+    for reason in batches.replacements.reasons.values():
+        work.reporter.say(f"train tokenizer: a shard was skipped: {reason}")
+    return {"damaged_shards": dict(batches.replacements.counts)}
 
 
 def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) -> dict[str, object]:
     validation = {
         name.removeprefix("validation/"): value for name, value in last.items() if name.startswith("validation/")
     }
-    psnr, usage = validation.get("psnr"), validation.get("usage")
+    psnr, accuracy, usage = (validation.get(name) for name in ("psnr", "pixel_accuracy", "usage"))
     headline = f"f{config.autoencoder.downsampling_factor} K{config.codebook_size}"
     if psnr is not None and usage is not None:
         headline += f", PSNR {psnr:.1f} dB, usage {usage:.0%}"
+    if accuracy is not None and usage is not None:
+        headline += f", pixels right {accuracy:.1%}, usage {usage:.0%}"
     return {"headline": headline, "steps": last.get("step"), "validation": validation}

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from datasets.store import Store, Workspace
 from tasks.checkpoints import WorkspaceCheckpoints, newest_step
 from tasks.stage import Headway, Work
+from tasks.stopwatch import Stopwatch
 from vqgan_core.config import TrainingConfig, TrainingExecution
 from vqgan_core.training import Batch, Batches, Progress, TrainResult, TrainStep, train
+from vqgan_core.training.progress import VALIDATED
 
 
 def run_training(
@@ -23,8 +25,11 @@ def run_training(
     execution: TrainingExecution,
     work: Work,
     label: str,
+    stopwatch: Stopwatch | None = None,
 ) -> TrainResult:
     """Train to the end, from wherever a dead run left it; SIGTERM writes a checkpoint and stops.
+
+    A stopwatch is told of each validation.
 
     Raises:
         TrainingDiverged: three non-finite steps in a row.
@@ -37,6 +42,8 @@ def run_training(
 
         def report(progress: Progress) -> None:
             bar.update(progress.step, progress.metrics)
+            if stopwatch is not None and progress.message == VALIDATED:
+                stopwatch.lap(progress.step)
             if progress.message and not progress.metrics:
                 bar.say(progress.message)
 

@@ -35,12 +35,12 @@ def moto_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A prefix in a fresh bucket; the environment says where it is and holds the credentials."""
     values = {
         "AWS_ENDPOINT_URL": moto_endpoint, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_EC2_METADATA_DISABLED": "true", "TESSERA_CACHE": str(tmp_path_factory.mktemp("cache")),
     }  # fmt: skip
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)

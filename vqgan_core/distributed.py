@@ -24,7 +24,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "local_rank",
     "mean",
     "mean_gradients",
+    "own_rows",
     "process_group",
     "rank",
     "rows_of_all",
@@ -133,6 +134,13 @@ def rows_of_all(rows: Float[Tensor, "P n D"], wanted: Int[Tensor, " M"]) -> Floa
     piece, place = wanted // (num_rows * world_size()), wanted % (num_rows * world_size())
     own = (place // num_rows == rank())[:, None]
     return total(torch.where(own, rows[piece, place % num_rows], torch.zeros((), dtype=rows.dtype, device=rows.device)))
+
+
+def own_rows(rows: Shaped[Tensor, ...], num_pieces: int) -> Shaped[Tensor, ...]:
+    """This process' share of rows of the global batch, which counts them piece by piece and then process by process."""
+    if world_size() == 1:
+        return rows
+    return torch.cat([piece.chunk(world_size())[rank()] for piece in rows.chunk(num_pieces)])
 
 
 def broadcast_bytes(data: bytes | None) -> bytes | None:

@@ -12,10 +12,9 @@ Equal files: the first in the unit's order is kept, the others are quarantined a
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.config import ShardConfig
 from datasets.ingest.canonical import CanonicalImage, Recipe
@@ -34,11 +33,14 @@ from datasets.ingest.rows import (
 )
 from datasets.ingest.tar import Member, write_tar
 from datasets.ingest.unusable import Unusable
+from datasets.prefetch import mapped_ahead
+from datasets.sources.folder import Folder
 from datasets.sources.listing import Source, SourceEntry
 from datasets.sources.pairs import PairedFolder
+from datasets.sources.sidecars import SIDECAR, parse_sidecar
 from vqgan_core.config import canonical_json
 
-__all__ = ["SPLITS", "UnitResult", "build_unit", "duplicate_row", "split_of"]
+__all__ = ["SPLITS", "Outcome", "UnitResult", "build_unit", "duplicate_row", "pack_unit", "split_of"]
 
 SPLITS = ("train", "val")
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -80,18 +82,34 @@ class UnitResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Outcome:
+    """What became of one entry."""
+
     entry: SourceEntry
     sha256: str
-    decoding: Call
+    """Of the source file."""
+    image: CanonicalImage | Unusable
+    metadata: dict[str, Any] | None
+    """What its sidecar holds."""
+
+    @property
+    def key(self) -> str:
+        """Of its record."""
+        return self.sha256[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    key: str
-    sha256: str
-    entry: SourceEntry
+    outcome: Outcome
     image: CanonicalImage
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    entry: SourceEntry
+    sha256: str
+    decoding: Call
+    metadata: dict[str, Any] | None
 
 
 def build_unit(
@@ -113,17 +131,26 @@ def build_unit(
     Raises:
         SourceError: an image cannot be read, or changed since it was listed.
     """
+    reads = _decoded(unit, source, Recipe.of(config), pool)
+    outcomes = (Outcome(read.entry, read.sha256, pool.outcome(read.decoding), read.metadata) for read in reads)
+    return pack_unit(unit, outcomes, config, progress)
+
+
+def pack_unit(
+    unit: Unit, outcomes: Iterable[Outcome], config: ShardConfig, progress: Callable[[int], None] | None = None
+) -> UnitResult:
+    """Pack what became of a unit's entries, in their order: of equal files the first."""
     kept: dict[str, _Kept] = {}
     quarantined: list[QuarantineRow] = []
-    for done, read in enumerate(_decoded(unit, source, Recipe.of(config), pool), start=1):
-        outcome, key = pool.outcome(read.decoding), read.sha256[:32]
-        if isinstance(outcome, Unusable):
-            quarantined.append(QuarantineRow(read.entry.path, read.sha256, outcome.reason, outcome.detail))
-        elif key in kept:
-            entry, first = read.entry, kept[key].entry
-            quarantined.append(duplicate_row(entry.path, read.sha256, entry.label, first.path, first.label))
+    for done, outcome in enumerate(outcomes, start=1):
+        entry, image = outcome.entry, outcome.image
+        if isinstance(image, Unusable):
+            quarantined.append(QuarantineRow(entry.path, outcome.sha256, image.reason, image.detail))
+        elif outcome.key in kept:
+            first = kept[outcome.key].outcome.entry
+            quarantined.append(duplicate_row(entry.path, outcome.sha256, entry.label, first.path, first.label))
         else:
-            kept[key] = _Kept(key, read.sha256, read.entry, outcome)
+            kept[outcome.key] = _Kept(outcome, image)
         if progress is not None:
             progress(done)
     files, records = _pack(unit.index, [kept[key] for key in sorted(kept)], config)
@@ -147,27 +174,20 @@ def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> It
 
     def read(entry: SourceEntry) -> _Read:
         data, partners = source.read(entry), _partners(entry, source)
-        return _Read(entry, hashlib.sha256(data).hexdigest(), pool.decode(data, entry.path, recipe, partners))
+        sidecar = partners.pop(SIDECAR, None)
+        metadata = None if sidecar is None else parse_sidecar(sidecar[1])
+        decoding = pool.decode(data, entry.path, recipe, partners)
+        return _Read(entry, hashlib.sha256(data).hexdigest(), decoding, metadata)
 
     in_flight = _IN_FLIGHT_A_PROCESS * pool.num_processes
-    pending: deque[Future[_Read]] = deque()
-    with ThreadPoolExecutor(_NUM_READERS) as readers:
-        try:
-            for entry in unit.entries:
-                pending.append(readers.submit(read, entry))
-                if len(pending) >= in_flight:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            readers.shutdown(wait=True, cancel_futures=True)
+    return mapped_ahead(read, unit.entries, num_threads=_NUM_READERS, ahead=in_flight)
 
 
 def _partners(entry: SourceEntry, source: Source) -> dict[str, tuple[str, bytes]]:
     """Path and content of an image's second files."""
     if not entry.partners:
         return {}
-    assert isinstance(source, PairedFolder), "no other source has second files"
+    assert isinstance(source, (Folder, PairedFolder)), "no other source has second files"
     return {partner.name: (partner.path, source.read_partner(partner)) for partner in entry.partners}
 
 
@@ -175,7 +195,7 @@ def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str,
     files: dict[str, bytes] = {}
     rows: list[RecordRow] = []
     for split in SPLITS:
-        chosen = [item for item in kept if split_of(item.key, config.validation_fraction) == split]
+        chosen = [item for item in kept if split_of(item.outcome.key, config.validation_fraction) == split]
         if not chosen:
             continue
         name = f"{split}-{index:06d}.tar"
@@ -189,34 +209,37 @@ def _pack(index: int, kept: list[_Kept], config: ShardConfig) -> tuple[dict[str,
 
 def _members(item: _Kept, config: ShardConfig) -> Iterator[tuple[str, bytes]]:
     """The image, what is kept beside it, and what is said of it."""
-    about = {
-        "label": item.entry.label,
-        "source_path": item.entry.path,
-        "source_sha256": item.sha256,
+    outcome, key = item.outcome, item.outcome.key
+    about: dict[str, Any] = {
+        "label": outcome.entry.label,
+        "source_path": outcome.entry.path,
+        "source_sha256": outcome.sha256,
         "width": item.image.width,
         "height": item.image.height,
     }
-    yield f"{item.key}.{_EXTENSIONS[config.format]}", item.image.data
+    if outcome.metadata is not None:
+        about["metadata"] = outcome.metadata
+    yield f"{key}.{_EXTENSIONS[config.format]}", item.image.data
     for name, data in item.image.planes:
-        yield f"{item.key}.{name}.png", data
-    yield f"{item.key}.json", canonical_json(about)
+        yield f"{key}.{name}.png", data
+    yield f"{key}.json", canonical_json(about)
 
 
 def _row(item: _Kept, split: str, shard: str, member: Member, planes: list[Member]) -> RecordRow:
     image = item.image
     kept = zip(image.planes, planes, strict=True)
     return RecordRow(
-        key=item.key,
+        key=item.outcome.key,
         split=split,
         shard=shard,
         offset=member.offset,
         bytes=len(image.data),
         sha256=hashlib.sha256(image.data).hexdigest(),
-        label=item.entry.label,
+        label=item.outcome.entry.label,
         width=image.width,
         height=image.height,
-        source_path=item.entry.path,
-        source_sha256=item.sha256,
+        source_path=item.outcome.entry.path,
+        source_sha256=item.outcome.sha256,
         planes=tuple(
             PlaneRow(name, plane.offset, len(data), hashlib.sha256(data).hexdigest()) for (name, data), plane in kept
         ),

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from datasets.errors import CorpusError
@@ -90,10 +91,20 @@ class Parent:
 
         return mapped_ahead(read, sorted(self.parts), num_threads=_NUM_READERS, ahead=2 * _NUM_READERS)
 
+    def whole(self, index: int) -> UnitResult:
+        """All of a unit, with paths of shards that lead there from the artifact."""
+        unit = self._unit(index)
+        result = UnitResult.from_files(unit, lambda name: self._read(index, name))
+        records = (replace(row, shard=self._path(index, row.shard)) for row in result.records)
+        return replace(result, records=tuple(records))
+
     def _unit(self, index: int) -> Unit:
         rows = read_table(self._read(index, TableNames(index).entries)).to_pydict().values()
         return Unit(index, self.parts[index].key, tuple(map(SourceEntry.from_row, zip(*rows, strict=True))))
 
     def _read(self, index: int, name: str) -> bytes:
+        return self._artifact.read(self._path(index, name))
+
+    def _path(self, index: int, name: str) -> str:
         part = self.parts[index]
-        return self._artifact.read(f"../../parts/{part.kind}/{part.key}/{name}")
+        return f"../../parts/{part.kind}/{part.key}/{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -66,6 +66,10 @@ class RecordRow:
         """The fields in the order of the schema, planes last."""
         *plain, planes = (getattr(self, name) for name in self.__slots__)
         return (*plain, tuple(astuple(plane) for plane in planes))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields by name, as a reader of the table gets them."""
+        return asdict(self)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> RecordRow:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["Member", "TarDamaged", "read_tar", "write_tar"]
+__all__ = ["BLOCK", "Member", "TarDamaged", "member_size", "read_tar", "write_tar"]
 
 BLOCK = 512
 _END = bytes(2 * BLOCK)
@@ -88,6 +88,17 @@ def read_tar(stream: BinaryIO) -> Iterator[tuple[Member, bytes]]:
         if kind != b"5":
             yield Member(name, offset, size, regular), data
     reader.expect_nothing_more()
+
+
+def member_size(header: bytes) -> int:
+    """Bytes of the member whose header this is.
+
+    Raises:
+        TarDamaged: it is no header.
+    """
+    if len(header) < BLOCK or not _checksum_fits(header):
+        raise TarDamaged(0, "a header is corrupt")
+    return _number(header[124:136])
 
 
 class _Reader:

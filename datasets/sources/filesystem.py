@@ -24,11 +24,12 @@ from datasets.store.storage.objects import s3_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Remote"]
+__all__ = ["Remote", "facts_of"]
 
 _CREDENTIALS = re.compile(r"://[^/@]*:[^/@]*@")
 _HASHED = {"file", "local", "memory"}
 _ATTEMPTS = 3
+_FACTS = ("size", "type", "ETag", "etag", "mtime", "LastModified", "created")
 
 
 class Remote:
@@ -171,6 +172,12 @@ class Remote:
 
     def _absolute(self, path: str) -> str:
         return f"{self.path.rstrip('/')}/{path}" if path else self.path
+
+
+def facts_of(info: dict[str, Any]) -> dict[str, Any]:
+    """What of a file system's knowledge is used here, as JSON scalars."""
+    known = {name: info[name] for name in _FACTS if info.get(name) is not None}
+    return {name: value if isinstance(value, (str, int, float)) else str(value) for name, value in known.items()}
 
 
 def _refuse(url: str) -> None:

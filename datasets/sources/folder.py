@@ -11,9 +11,10 @@ from typing import Any
 from datasets.config import FolderSource
 from datasets.prefetch import mapped_ahead
 from datasets.sorting import SortedRows
-from datasets.sources.filesystem import Remote
+from datasets.sources.filesystem import Remote, facts_of
 from datasets.sources.labels import read_labels
-from datasets.sources.listing import Listing, Progress, Skipped, SourceEntry, is_image
+from datasets.sources.listing import Listing, Partner, Progress, Skipped, SourceEntry, is_image
+from datasets.sources.sidecars import read_sidecar, with_sidecars
 
 __all__ = ["Folder"]
 
@@ -58,9 +59,20 @@ class Folder:
         """
         return self._remote.read(entry, entry.path)
 
+    def read_partner(self, partner: Partner) -> bytes:
+        """The bytes of a listed image's sidecar.
+
+        Raises:
+            SourceChanged: they are not what was listed.
+        """
+        return self._remote.read(partner, partner.path)
+
     def _items(self, progress: Progress | None, is_other: Callable[[str], bool]) -> Iterator[SourceEntry | Skipped]:
         files = ((path, info) for path, info in self._remote.walk() if not is_other(path))
-        found = files if self._config.labels is None else self._in_table(files)
+        if self._config.sidecars:
+            found = with_sidecars(files)
+        else:
+            found = files if self._config.labels is None else self._in_table(files)
         items = mapped_ahead(lambda item: self._candidate(*item), found, num_threads=_NUM_HASHERS, ahead=_AHEAD)
         for done, item in enumerate(items, start=1):
             yield item
@@ -71,19 +83,21 @@ class Folder:
         """Files with what the table says of them; what only the table knows has the type `missing`."""
         table = Remote(str(self._config.labels), self._config.endpoint_url).path
         own_name = table.removeprefix(self._remote.path.rstrip("/") + "/")
-        files = SortedRows(rows=((path, 1, *_facts(info)) for path, info in found if path != own_name))
+        files = SortedRows(rows=((path, 1, facts_of(info)) for path, info in found if path != own_name))
         labels = ((path, 0, label) for path, label in read_labels(self._config))
         both = heapq.merge(labels, files, key=itemgetter(0, 1))
         for path, rows in itertools.groupby(both, key=itemgetter(0)):
             info: dict[str, Any] = {"type": "missing"}
-            for _, is_file, *facts in rows:
-                info |= dict(zip(_FACTS, facts, strict=True)) if is_file else {"label": facts[0]}
+            for _, is_file, known in rows:
+                info |= known if is_file else {"label": known}
             yield path, info
 
     def _candidate(self, path: str, info: dict[str, Any]) -> SourceEntry | Skipped:
         """A file as an entry, or why it is none."""
         if info.get("type") == "missing":
             return Skipped(path, "missing_file", "the table names it")
+        if info.get("type") == "orphan":
+            return Skipped(path, "no_image", "no image has this sidecar")
         has_table = self._config.labels is not None
         reason, detail = _reason_to_skip(path, info, has_table=has_table)
         if not reason:
@@ -93,21 +107,12 @@ class Folder:
                 reason, detail = "unreadable", error.strerror or type(error).__name__
         if reason:
             return Skipped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason, detail)
-        label = info["label"] if has_table else _first_folder(path)
-        return SourceEntry(path, int(info["size"]), checksum, label)
-
-
-_FACTS = ("size", "type", "ETag", "etag", "mtime", "LastModified", "created")
+        entry = SourceEntry(path, int(info["size"]), checksum, info["label"] if has_table else _first_folder(path))
+        return read_sidecar(entry, info, self._remote, self._config.label_column) if self._config.sidecars else entry
 
 
 def _none(_path: str) -> bool:
     return False
-
-
-def _facts(info: dict[str, Any]) -> tuple[Any, ...]:
-    """What of a file system's knowledge is used, as JSON scalars."""
-    values = (info.get(name) for name in _FACTS)
-    return tuple(value if value is None or isinstance(value, (str, int, float)) else str(value) for value in values)
 
 
 def _reason_to_skip(path: str, info: dict[str, Any], *, has_table: bool) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from datasets.prefetch import mapped_ahead
 from datasets.sources.filesystem import Remote
 from datasets.sources.folder import Folder
 from datasets.sources.listing import Listing, Partner, Progress, Skipped, SourceEntry, is_image
+from datasets.sources.sidecars import SIDECAR
 
 __all__ = ["PairedFolder"]
 
@@ -60,6 +61,8 @@ class PairedFolder:
         Raises:
             SourceChanged: they are not what was listed.
         """
+        if partner.name == SIDECAR:
+            return self._folder.read_partner(partner)
         return self._pairs[partner.name].remote.read(partner, partner.path)
 
     def _items(self, images: Listing, found: Mapping[str, Mapping[str, Any]]) -> Iterator[SourceEntry | Skipped]:
@@ -76,7 +79,7 @@ class PairedFolder:
         return {f"{pair.inside}{pair.partner_of(path)}" for pair in inside for path in there if is_image(path)} & there
 
     def _with_partners(self, entry: SourceEntry, found: Mapping[str, Mapping[str, Any]]) -> SourceEntry | Skipped:
-        partners = []
+        partners = list(entry.partners)
         for name, pair in self._pairs.items():
             path = pair.partner_of(entry.path)
             if path is None or path not in found[name]:

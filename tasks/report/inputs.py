@@ -35,12 +35,14 @@ class SampleRow:
 
 @dataclass(frozen=True)
 class Curves:
-    """One chart: named series over steps. Names that hold "validation" are drawn as lines with dots."""
+    """One chart: named series over steps, or something else. Names that hold "validation" are drawn with dots."""
 
     title: str
     unit: str
     series: Mapping[str, Sequence[Point]]
     logarithmic: bool = False
+    horizontal: str = "step"
+    """What the horizontal axis counts."""
 
 
 @dataclass(frozen=True)

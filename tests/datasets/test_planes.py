@@ -96,7 +96,7 @@ def test_a_plane_in_place_of_the_images_reads_no_image(made: Ingested) -> None:
     shard = bytearray(files["train-000000.tar"])
     for record in corpus.records("train", range(NUM)):
         assert record.shard == "train-000000.tar"
-    offsets = [row["offset"] for row in corpus._splits["train"]._table.to_pylist()]
+    offsets = [row["offset"] for row in corpus.tables()["train"].to_pylist()]
     for offset in offsets:
         shard[offset + 40] ^= 1  # every image is damaged
     damaged = Corpus(MemoryFiles(files | {"train-000000.tar": bytes(shard)}))
@@ -145,7 +145,7 @@ def test_what_a_corpus_cannot_give(places: Corpus, digits: Ingested) -> None:
 
 def test_a_damaged_plane_is_named(made: Ingested) -> None:
     corpus = Corpus(made.artifact)
-    row = corpus._splits["train"]._table.to_pylist()[0]
+    row = corpus.tables()["train"].to_pylist()[0]
     shard = bytearray(made.files[row["shard"]])
     shard[row["planes"][1]["offset"] + 30] ^= 1
     damaged = Corpus(MemoryFiles(made.files | {row["shard"]: bytes(shard)}))

@@ -114,7 +114,18 @@ def test_there_is_one_for_each_flow(deployments: dict[str, dict[str, Any]]) -> N
         assert flow_of(deployment).name == name, "a deployment is named like its flow"
         assert deployment["description"]
     gpu = {name for name, deployment in deployments.items() if deployment["work_pool"]["name"] == "gpu"}
-    assert gpu == {"end-to-end", "train-tokenizer", "encode", "train-prior", "sample", "new-prior", "retrain"}
+    assert gpu == {
+        "end-to-end",
+        "train-tokenizer",
+        "encode",
+        "train-prior",
+        "sample",
+        "sweep",
+        "experiment-priors",
+        "experiment-factors",
+        "new-prior",
+        "retrain",
+    }
     for name, deployment in deployments.items():
         assert deployment["tags"] == ["tessera", "gpu" if name in gpu else "cpu"], "automations go by the tag"
 

@@ -26,6 +26,7 @@ from flows.train_prior import train_prior
 from flows.train_tokenizer import train_tokenizer
 from tasks import orchestrate
 from tasks.pipeline import STEPS, NotPublished, Pipeline
+from tests.flows.command_line import CommandLine
 from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
 
 FLOWS: dict[str, Callable[..., Any]] = {
@@ -154,6 +155,36 @@ def test_a_prior_of_tokens_made_elsewhere(published: Published, tmp_path: Path, 
     assert prior["kind"] == "prior"
     tokens = Store.open(str(tmp_path / "store")).artifacts("tokens")
     assert [manifest.inputs for manifest in tokens] == [[published.artifacts["tokens"].ref.as_input()]]
+
+
+def test_a_sweep_draws_each_set_once(cli: CommandLine, published: Published, tmp_path: Path) -> None:
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    told = (preset, "sweep.guidance=[1.5, 3]", "sweep.temperature=[1.0]", "sweep.num_per_class=2")
+    found = cli("sweep", *told, "--json").json
+    assert [row["state"] for row in found["stages"]] == ["Cached", "Completed", "Completed"]  # 1.5 is the config's own
+    assert found["result"]["kind"] == "sweep"
+    said = cli("sweep", *told)
+    assert (said.status, said.out.count("best")) == (0, 1)
+    assert "FD-domain" in said.out
+    assert "report.html" in said.out
+
+
+def test_experiments(cli: CommandLine, published: Published, tmp_path: Path) -> None:
+    copy = published.copy(tmp_path / "store")
+    preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    changes = "priors={gpt: {}, cnn: {architecture: pixelcnn, num_layers: 1, width: 8, training.num_steps: 5}}"
+    found = cli("experiment", "priors", preset, changes, "--json").json
+    states = [(row["stage"], row["state"]) for row in found["stages"]]
+    assert states[:3] == [("shard", "Cached"), ("train_tokenizer", "Cached"), ("encode", "Cached")]
+    assert states[3:] == [(name, state) for name, state in zip(
+        ("train_prior", "train_prior", "experiment_priors"), ("Cached", "Completed", "Completed"), strict=True
+    )]  # fmt: skip
+    short = ("tokenizer.training.num_steps=2", "evaluate.classifier.num_steps=2", "prior_pflop=1e-6")
+    said = cli("experiment", "factors", preset, "factors=[16]", *short)
+    assert (said.status, "f 16" in said.out, "report.html" in said.out) == (0, True, True)
+    wrong = cli("experiment", "priors", preset, "priors={wrong: {widht: 3}}")
+    assert (wrong.status, "priors.wrong: widht" in wrong.complaint) == (2, True)
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])

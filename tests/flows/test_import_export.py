@@ -59,7 +59,7 @@ def only(store: Path, kind: str) -> Artifact:
 
 
 def test_a_vqmodel_with_its_project_yaml(
-    cli: CommandLine, parity_dir: Path, cases: Mapping[str, Any], tmp_path: Path
+    cli: CommandLine, parity_dir: Path, cases: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a log folder of theirs: checkpoints/last.ckpt, configs/…-project.yaml, and Lightning's own YAML."""
     state, config = golden(parity_dir, cases, "a_vqmodel")
@@ -82,7 +82,8 @@ def test_a_vqmodel_with_its_project_yaml(
     assert torch.equal(tokenizer.encode(tensors["x"]).flatten(), tensors["indices"])
     assert {file.path for file in artifact.manifest.files} == {"config.json", "model.safetensors"}
 
-    again = cli("import", "taming", tmp_path / "checkpoints", "--store", tmp_path / "store", "--json").json
+    monkeypatch.chdir(tmp_path / "checkpoints")
+    again = cli("import", "taming", "last.ckpt", "--store", tmp_path / "store", "--json").json
     assert again == said.json, "the same file is the same artifact"
     text = cli("import", "taming", tmp_path / "checkpoints", "--store", tmp_path / "store").out
     assert f"tokenizer keys: {len(state)} used, 1 ignored, 0 missing, 0 left over" in text

@@ -17,12 +17,12 @@ import pytest
 
 from datasets.config import FolderSource, ShardExecution
 from datasets.corpus import Corpus
-from datasets.errors import IngestError
+from datasets.errors import CorpusError, IngestError
 from datasets.ingest.build import split_of
 from datasets.ingest.decode_pool import DecodePool
 from datasets.store import Artifact, Store, fingerprint
 from datasets.tokens import TokenDataset
-from tasks import encode, shard
+from tasks import compact, encode, shard
 from tasks.config import PipelineConfig
 from tasks.generations import find_parent
 from tasks.pipeline import Pipeline
@@ -246,6 +246,37 @@ class TestWhichParent:
         assert "44 images, grown from" in request.label
         assert request.headway is not None
         assert request.headway(store, store.workspace("corpus", request.fingerprint)) == Headway(40, 44, "images")
+
+
+class TestCompaction:
+    """One generation out of many, from the shards alone."""
+
+    def test_it_is_what_a_fresh_ingest_would_give(self, config: PipelineConfig, images: Path, tmp_path: Path) -> None:
+        (images / "a" / "bad.png").write_bytes(b"junk")
+        (images / "notes.txt").write_text("x")
+        for name in ("a/twin.png", "b/twin.png"):
+            shutil.copy(images / "a" / "005.png", images / name)
+        corpus_of(config)
+        write(images, range(100, 112), "c")
+        (images / "a" / "005.png").unlink()
+        (images / "a" / "006.png").write_bytes(png(999, (20, 20), "L"))
+        corpus_of(config)
+        shutil.copy(images / "c" / "100.png", images / "b" / "100.png")
+        (images / "c" / "101.png").unlink()
+        third = corpus_of(config)
+        fresh = corpus_of(tiny_config(tmp_path / "other", images, **SMALL))
+        shutil.rmtree(images)
+        store = Store.open(config.store)
+        compacted = store.get(execute(compact.request(third), store))
+        assert account(third)[0] == account(compacted)[0] == 55
+        assert (compacted.manifest.fingerprint, compacted.manifest.digest) == (
+            fresh.manifest.fingerprint,
+            fresh.manifest.digest,
+        )
+        assert compacted.manifest.summary == fresh.manifest.summary
+        with pytest.raises(CorpusError, match="nothing to compact"):
+            compact.request(compacted)
+        assert store.verify() == []
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from datasets.tokens import TokenDataset
 from tasks.config import PipelineConfig
 from tasks.models import load_prior, load_tokenizer
 from tasks.pipeline import STEPS
-from tasks.sample import planned, read_samples
+from tasks.sample import read_samples
+from tasks.sample_plan import planned
 from tests.tiny import KINDS, NUM_DIGITS, Published
 from vqgan_core.config import canonical_json
 

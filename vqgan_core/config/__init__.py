@@ -1,11 +1,12 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
-from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig
+from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, SweepConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
     EncodeConfig,
+    EncodeExecution,
     OrderName,
     PriorConfig,
     RandomOrderConfig,
@@ -23,6 +24,14 @@ from vqgan_core.config.quantizer import (
     ResidualQuantizerConfig,
     SimvqQuantizerConfig,
     VectorQuantizerConfig,
+)
+from vqgan_core.config.sampling import (
+    CompletionConfig,
+    DomainRejection,
+    MaskCompletion,
+    RejectionConfig,
+    TorchvisionRejection,
+    UpperCompletion,
 )
 from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
@@ -51,12 +60,15 @@ __all__ = [
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
+    "CompletionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "DomainRejection",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
+    "EncodeExecution",
     "EvaluateConfig",
     "ExecutionConfig",
     "FsqQuantizerConfig",
@@ -67,6 +79,7 @@ __all__ = [
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
+    "MaskCompletion",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
@@ -78,21 +91,25 @@ __all__ = [
     "PriorTrainingConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
+    "RejectionConfig",
     "ResidualQuantizerConfig",
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
     "SimvqQuantizerConfig",
     "StoredPlane",
+    "SweepConfig",
     "TokenSpec",
     "TokenizerConfig",
     "TokenizerLossConfig",
     "TokenizerTrainingConfig",
     "TopLevelConfig",
+    "TorchvisionRejection",
     "TrainPriorConfig",
     "TrainTokenizerConfig",
     "TrainingConfig",
     "TrainingExecution",
+    "UpperCompletion",
     "VectorQuantizerConfig",
     "canonical_json",
     "merge",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vqgan_core.config.base import Config
 from vqgan_core.config.prior import SampleExecution
@@ -41,3 +41,25 @@ class EvaluateConfig(Config):
     """Originals and reconstructions shown in the report."""
     execution: SampleExecution = SampleExecution()
     """How it runs; not part of the fingerprint."""
+
+
+class SweepConfig(Config):
+    """Which settings of sampling are tried, and by which metric the best is named."""
+
+    guidance: tuple[float, ...] = Field((1.0, 1.5, 2.0, 3.0), min_length=1, max_length=32)
+    """Scales of classifier-free guidance; 1 is off."""
+    temperature: tuple[float, ...] = Field((0.9, 1.0), min_length=1, max_length=32)
+    """Each with every scale of guidance."""
+    num_per_class: int = Field(20, ge=1)
+    """Images of each class for each pair of settings."""
+    metric: str = Field("FD-domain", min_length=1)
+    """Name of the metric that decides; all are in the table."""
+    execution: SampleExecution = SampleExecution()
+    """How it runs; not part of the fingerprint."""
+
+    @field_validator("guidance", "temperature")
+    @classmethod
+    def _values_differ(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values) or min(values) < 0:
+            raise ValueError("values of at least 0, each once")
+        return values

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
+from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
 from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
 
@@ -25,10 +26,11 @@ OrderName = Literal[
 
 
 class PriorConfig(Config):
-    """The decoder-only transformer; vocabulary, sequence length and classes come from the token dataset."""
+    """A transformer or causal convolutions; vocabulary, sequence length and classes come from the token dataset."""
 
-    architecture: Literal["gpt", "modern"] = "gpt"
-    """gpt: the original's, with learned positions. modern: RMSNorm, SwiGLU, 2-D rotary positions, QK-norm."""
+    architecture: Literal["gpt", "modern", "pixelsnail", "pixelcnn"] = "gpt"
+    """gpt: the original's, with learned positions. modern: RMSNorm, SwiGLU, 2-D rotary positions, QK-norm. pixelsnail:
+    causal convolutions and attention. pixelcnn: gated causal convolutions alone."""
     order: OrderName = "row"
     """In which order the grid is read. random: one permutation for all; random_annealed: in training a new one for each
     record, less and less often (RAR), and otherwise row by row."""
@@ -41,11 +43,13 @@ class PriorConfig(Config):
     condition_columns: Annotated[tuple[ColumnName, ...], LATER] = ()
     """Other columns, whose tokens the prior is told first, in this order (after the class, if there is one)."""
     num_layers: int = Field(12, ge=1)
-    """Transformer layers."""
+    """Transformer layers; of pixelsnail, blocks with an attention each."""
     num_heads: int = Field(12, ge=1)
-    """Attention heads; must divide width."""
+    """Attention heads; must divide width. pixelcnn has none."""
     width: int = Field(768, ge=1)
-    """Model width."""
+    """Model width; of convolutions, channels."""
+    num_res_blocks: Annotated[int, Field(ge=1), LATER] = 4
+    """Gated residual layers before each attention (pixelsnail only)."""
     num_key_value_heads: int | None = Field(None, ge=1)
     """Heads of keys and values, each shared by a group of query heads (modern only); null: as many as num_heads."""
     qk_norm: Annotated[bool, LATER] = True
@@ -69,6 +73,17 @@ class PriorConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _fits_convolutions(self) -> PriorConfig:
+        if self.architecture in ("pixelsnail", "pixelcnn") and self.order != "row":
+            raise ValueError(f"order {self.order} with architecture {self.architecture}: convolutions read row by row")
+        default = PriorConfig.model_fields["num_res_blocks"].default
+        if self.architecture != "pixelsnail" and self.num_res_blocks != default:
+            raise ValueError(
+                f"num_res_blocks {self.num_res_blocks}: an option of architecture pixelsnail; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_divide_width(self) -> PriorConfig:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide width {self.width}")
@@ -76,13 +91,14 @@ class PriorConfig(Config):
 
     @model_validator(mode="after")
     def _heads_fit_the_architecture(self) -> PriorConfig:
-        if self.architecture == "gpt":
+        if self.architecture != "modern":
             for name in ("num_key_value_heads", "qk_norm", "mlp_width", "condition_rotation"):
                 value, default = getattr(self, name), type(self).model_fields[name].default
                 if value != default:
                     given = "null" if default is None else default
                     raise ValueError(
-                        f"{name} {value} with architecture gpt: it is an option of modern; leave it {given}"
+                        f"{name} {value} with architecture {self.architecture}: it is an option of modern; "
+                        f"leave it {given}"
                     )
             return self
         if (self.width // self.num_heads) % 4:
@@ -184,8 +200,55 @@ class SampleConfig(SamplingConfig):
     """Image i is drawn from its own seed, derived from this and i alone."""
     images_per_shard: int = Field(100, ge=1)
     """Images a WebDataset shard: what a killed run loses at most."""
+    size_px: Annotated[tuple[int, int] | None, LATER] = None
+    """Height and width, if larger than what the prior was trained on: drawn in a sliding window. null: the trained
+    size."""
+    num_beams: Annotated[int | None, Field(ge=1), LATER] = None
+    """Search for the likeliest images with so many beams instead of drawing: num_per_class of them are kept, at most
+    all. null: draw."""
+    completion: Annotated[CompletionConfig, LATER] = NoCompletion()
+    """Draw the rest of records of which a part is given."""
+    rejection: Annotated[RejectionConfig, LATER] = NoRejection()
+    """Draw more, and keep those that a classifier is surest of."""
     execution: SampleExecution = SampleExecution()
     """How it runs; not part of the fingerprint."""
+
+    @model_validator(mode="after")
+    def _ways_to_draw_fit_together(self) -> SampleConfig:
+        ways = {
+            "size_px": self.size_px is not None,
+            "num_beams": self.num_beams is not None,
+            "completion": self.completion.kind != "none",
+        }
+        chosen = [name for name, is_chosen in ways.items() if is_chosen]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} cannot be combined: choose one of them")
+        if self.num_beams is not None:
+            self._check_beams(self.num_beams)
+        return self
+
+    def _check_beams(self, num_beams: int) -> None:
+        plain = SamplingConfig()
+        changed = [name for name in SamplingConfig.model_fields if getattr(self, name) != getattr(plain, name)]
+        if changed or self.rejection.kind != "none":
+            names = ", ".join([*changed, *(["rejection"] if self.rejection.kind != "none" else [])])
+            raise ValueError(f"num_beams {num_beams} draws nothing, so it takes no {names}: leave that out")
+        if self.num_per_class > num_beams:
+            raise ValueError(
+                f"num_per_class {self.num_per_class} of num_beams {num_beams}: give at least as many beams"
+            )
+
+
+class EncodeExecution(SampleExecution):
+    """How encoding runs, and what it says of images that are unlike those that the tokenizer knows."""
+
+    drift_warning_bits: float = Field(0.05, gt=0, le=1)
+    """How far the codes of new shards may be from those of the tokenizer's training corpus before a warning is said:
+    Jensen–Shannon divergence, less what chance explains."""
+    shard_cache_bytes: int = Field(10 << 30, ge=0)
+    """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
+    drift_limit_bits: float | None = Field(None, gt=0, le=1)
+    """The same above which the stage fails; null: never."""
 
 
 class EncodeConfig(Config):
@@ -195,5 +258,5 @@ class EncodeConfig(Config):
     """Ways to look at an image, each a row: centre crop, or centre crop mirrored."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder; the quantizer is always fp32."""
-    execution: SampleExecution = SampleExecution()
+    execution: EncodeExecution = EncodeExecution()
     """How it runs; not part of the fingerprint."""

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, variant_of
+from vqgan_core.config.planes import ImagePlane, PlaneConfig
 from vqgan_core.config.quantizer import EmaQuantizerConfig, QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
@@ -190,6 +191,25 @@ class TokenizerConfig(Config):
 
     top: Annotated[TopLevelConfig | None, LATER] = None
     """A second, coarser level; null: one grid of indices."""
+    plane: Annotated[PlaneConfig, LATER] = ImagePlane()
+    """What of a record it encodes: the image, a label or depth map kept beside it, edges, a low-resolution version."""
+    label_maps: Annotated[bool, LATER] = False
+    """It encodes label maps, a channel a class, and decodes to logits; training sets it from loss.pixel."""
+
+    @property
+    def takes_label_maps(self) -> bool:
+        """Whether it is given label maps instead of images."""
+        return self.label_maps
+
+    @property
+    def batch_name(self) -> str:
+        """Under which name a batch holds what it encodes."""
+        return "label_maps" if self.takes_label_maps else "images"
+
+    @property
+    def window_px(self) -> int:
+        """Height and width of the part of an image from which its plane has resolution_px."""
+        return self.autoencoder.resolution_px * (self.plane.factor if self.plane.kind == "low_resolution" else 1)
 
     @property
     def size_multiple(self) -> int:
@@ -279,6 +299,8 @@ class TrainTokenizerConfig(TokenizerConfig):
     """Leave the codebook of init_from as it is, and train what is around it."""
     training: TokenizerTrainingConfig = TokenizerTrainingConfig()
     """Optimiser, schedule and length."""
+    damaged_shards: Annotated[Literal["stop", "skip"], LATER] = "stop"
+    """What a damaged shard does to training: end it, or be skipped, its images replaced by others and counted."""
     execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
@@ -299,6 +321,17 @@ class TrainTokenizerConfig(TokenizerConfig):
         return self
 
     @model_validator(mode="after")
+    def _label_maps_follow_from_the_loss(self) -> Self:
+        if self.label_maps and not self.loss.of_label_maps:
+            raise ValueError(f"label_maps with loss.pixel {self.loss.pixel}: take cross_entropy or bce, and it is set")
+        return self
+
+    @property
+    def takes_label_maps(self) -> bool:
+        """Whether it is given label maps instead of images."""
+        return self.loss.of_label_maps
+
+    @model_validator(mode="after")
     def _there_is_a_codebook_to_freeze(self) -> Self:
         if not self.freeze_codebook:
             return self
@@ -315,4 +348,5 @@ class TrainTokenizerConfig(TokenizerConfig):
 
     def model(self) -> TokenizerConfig:
         """The part that is stored with the weights."""
-        return TokenizerConfig(**{name: getattr(self, name) for name in TokenizerConfig.model_fields})
+        fields = {name: getattr(self, name) for name in TokenizerConfig.model_fields}
+        return TokenizerConfig(**fields | {"label_maps": self.takes_label_maps})

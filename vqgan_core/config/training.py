@@ -86,3 +86,5 @@ class TrainingExecution(ExecutionConfig):
     """Compute each layer's activations a second time instead of keeping them: a third slower, far less memory."""
     cache_bytes: int = Field(2 << 30, ge=0)
     """Decoded images kept in memory between epochs."""
+    shard_cache_bytes: int = Field(50 << 30, ge=0)
+    """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""

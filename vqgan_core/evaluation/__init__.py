@@ -3,6 +3,7 @@
 from vqgan_core.evaluation.classifier import ClassifierSpec, DomainClassifier, shuffled_batches
 from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
 from vqgan_core.evaluation.generation import accuracy_metrics, domain_metrics
+from vqgan_core.evaluation.label_maps import label_map_metrics, mean_iou
 from vqgan_core.evaluation.likelihood import bits_per_dimension, unigram_nll
 from vqgan_core.evaluation.metric import Metric
 from vqgan_core.evaluation.precision_recall import PrecisionRecall, precision_recall
@@ -22,6 +23,8 @@ __all__ = [
     "frechet_distance",
     "keep_best",
     "l1",
+    "label_map_metrics",
+    "mean_iou",
     "precision_recall",
     "psnr",
     "reconstruction_metrics",

@@ -48,13 +48,14 @@ class Checkpoint:
 
 
 def find_weights(path: Path) -> Path:
-    """The file of weights that a path means: itself, or the only one in a folder.
+    """The file of weights that a path means, absolute: itself, or the only one in a folder.
 
     Raises:
         CheckpointError: there is none, or more than one.
     """
     if not path.exists():
         raise CheckpointError(f"there is no {path}: give a file of weights, or the folder of one")
+    path = path.resolve()  # what lies beside it is found from anywhere
     if path.is_file():
         return path
     found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)

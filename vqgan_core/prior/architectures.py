@@ -1,10 +1,13 @@
-"""From a config to its transformer."""
+"""From a config to what reads and predicts its tokens."""
 
 from __future__ import annotations
 
 from vqgan_core.config import PriorConfig, TokenSpec
 from vqgan_core.prior.decoder import Decoder
 from vqgan_core.prior.modern import ModernTransformer
+from vqgan_core.prior.pixelcnn import PixelCnn
+from vqgan_core.prior.pixels import PixelDecoder, PixelShape
+from vqgan_core.prior.pixelsnail import PixelSnail
 from vqgan_core.prior.transformer import GPT
 
 
@@ -29,11 +32,14 @@ def prefix_length(config: PriorConfig, spec: TokenSpec) -> int:
     return told + (config.condition == "class" or not told)
 
 
-def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
-    """Build the transformer of a prior, whose sequence is the condition and all tokens but the last.
+def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder | PixelDecoder:
+    """Build the network of a prior, whose sequence is the condition and all tokens but the last.
 
-    Its positions are indices in that sequence, or, where `reads_cells`, 0 … P - 1 for the condition and P + cell.
+    A transformer's positions are indices in that sequence, or, where `reads_cells`, 0 … P - 1 for the condition and P +
+    cell. A convolutional network takes the same sequence.
     """
+    if config.architecture in ("pixelsnail", "pixelcnn"):
+        return _build_convolutions(config, spec)
     num_prefix = prefix_length(config, spec)
     if config.architecture == "modern":
         return ModernTransformer(config, spec.codebook_size, (spec.height, spec.width), num_prefix)
@@ -45,3 +51,15 @@ def build_transformer(config: PriorConfig, spec: TokenSpec) -> Decoder:
         width=config.width,
         dropout=config.dropout,
     )
+
+
+def _build_convolutions(config: PriorConfig, spec: TokenSpec) -> PixelDecoder:
+    columns = tuple((spec.column(name).height, spec.column(name).width) for name in config.condition_columns)
+    has_class = config.condition == "class" or not columns
+    shape = PixelShape(spec.codebook_size, (spec.height, spec.width), config.width, has_class, columns)
+    if config.architecture == "pixelcnn":
+        return PixelCnn(shape, config.num_layers, dropout=config.dropout)
+    return PixelSnail(
+        shape, config.num_layers, num_res_blocks=config.num_res_blocks, num_heads=config.num_heads,
+        dropout=config.dropout,
+    )  # fmt: skip

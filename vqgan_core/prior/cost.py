@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from vqgan_core.config import PriorConfig, TokenSpec
+from vqgan_core.prior.decoder import Decoder
 from vqgan_core.prior.model import Prior
 
 BACKWARD_FACTOR = 3
@@ -54,9 +55,12 @@ def prior_cost(config: PriorConfig, spec: TokenSpec) -> PriorCost:
     """Count a prior's parameters and operations without allocating it; raises as `Prior`."""
     with torch.device("meta"):
         prior = Prior(config, spec)
-    matrices = sum(module.weight.numel() for module in prior.modules() if isinstance(module, nn.Linear))
-    head, length = prior.transformer.head.weight.numel(), prior.max_length
-    attention = config.num_layers * 4 * config.width * (length + 1) / 2
+    kinds = (nn.Linear, nn.Conv2d)  # a convolution's weights are multiplied once at each cell, too
+    matrices = sum(module.weight.numel() for module in prior.modules() if isinstance(module, kinds))
+    is_sequence = isinstance(prior.transformer, Decoder)  # convolutions see the condition as a map of N cells
+    head, length = prior.transformer.head.weight.numel(), prior.max_length if is_sequence else spec.num_tokens
+    num_attentions = 0 if config.architecture == "pixelcnn" else config.num_layers
+    attention = num_attentions * 4 * config.width * (length + 1) / 2
     layers = (2 * (matrices - head) + attention) * length / spec.num_tokens
     return PriorCost(
         num_parameters=sum(parameter.numel() for parameter in prior.parameters()),

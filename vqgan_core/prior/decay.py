@@ -1,4 +1,7 @@
-"""Which weights AdamW decays (Loshchilov and Hutter 2019), as in the original: matrices of linear layers only."""
+"""Which weights AdamW decays (Loshchilov and Hutter 2019), as in the original: matrices of linear layers only.
+
+Those of convolutions are matrices, too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from torch import nn
 
 
 def is_decayed(module: nn.Module, name: str) -> bool:
-    """Whether `name`, a parameter that `module` itself holds, is decayed: only the weight of a linear layer is."""
-    return isinstance(module, nn.Linear) and name == "weight"
+    """Whether `name`, a parameter that `module` itself holds, is decayed: linear and convolution weights are."""
+    return isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
 
 
 def decayed_names(module: nn.Module) -> list[str]:

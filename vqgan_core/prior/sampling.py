@@ -28,6 +28,7 @@ from vqgan_core.prior.filters import filter_logits
 from vqgan_core.prior.guidance import guidance_scale, guide
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.noise import ImageStreams
+from vqgan_core.prior.pixels import PixelDecoder
 
 __all__ = ["draw", "evaluating", "extend", "guide", "sample_tokens"]
 
@@ -98,7 +99,7 @@ def sample_tokens(
 
 @torch.no_grad()
 def extend(
-    transformer: Decoder,
+    transformer: Decoder | PixelDecoder,
     num_tokens: int,
     choose: Choose,
     *,

@@ -17,7 +17,7 @@ from vqgan_core.quantizers.restart import (
     restart_hooks,
 )
 from vqgan_core.quantizers.simvq import SimvqQuantizer
-from vqgan_core.quantizers.usage import CodeUsage, code_histogram
+from vqgan_core.quantizers.usage import CodeUsage, code_histogram, divergence_bits
 from vqgan_core.quantizers.vector import VectorQuantizer
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "build_quantizer",
     "build_restart",
     "code_histogram",
+    "divergence_bits",
     "follow_codebook",
     "forget_moments",
     "replace_by_neighbours",

@@ -7,8 +7,8 @@ so that one in K of them is the token itself; tokens that are not read, word dro
 (arXiv 1511.06349), with zeros in place of an embedding; random orders with annealing to raster, Yu et al. 2024 (RAR,
 arXiv 2411.00776).
 
-Everything is drawn on the CPU for a whole batch, each from a stream of its own: the same whatever the device and the
-number of pieces, and switching one on leaves the others as they were.
+Everything is drawn on the CPU for the whole global batch, each from a stream of its own: the same whatever the device
+and the number of pieces and processes, and switching one on leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior.orders import random_orders
 from vqgan_core.prior.reading import Reading
@@ -49,16 +50,23 @@ class Corruption:
     def draw(self, tokens: Int[Tensor, "B N"], step: int) -> dict[str, Tensor]:
         """Columns to add to a batch; `reading` makes sense of them. Nothing is drawn for what is switched off."""
         config, drawn = self._config, dict[str, Tensor]()
+        shape = (len(tokens) * distributed.world_size(), tokens.shape[1])
         if config.token_corruption:
-            drawn["inputs"] = corrupt(
-                tokens, config.token_corruption, self._spec.codebook_size, self._streams["inputs"]
+            replaced, noise = corruption(
+                shape, config.token_corruption, self._spec.codebook_size, self._streams["inputs"]
             )
+            drawn["inputs"] = torch.where(self._own(replaced, tokens), self._own(noise, tokens), tokens)
         if config.token_dropout:
-            drawn["hidden"] = bernoulli(tokens.shape, config.token_dropout, self._streams["hidden"])
+            drawn["hidden"] = self._own(bernoulli(shape, config.token_dropout, self._streams["hidden"]), tokens)
         if config.order == "random_annealed":
             probability = random_order_probability(config.random_order, step, config.training.num_steps)
-            drawn["orders"] = random_orders(len(tokens), self._spec.num_tokens, probability, self._streams["orders"])
+            orders = random_orders(shape[0], self._spec.num_tokens, probability, self._streams["orders"])
+            drawn["orders"] = self._own(orders, tokens)
         return drawn
+
+    def _own(self, rows: Tensor, like: Tensor) -> Tensor:
+        """This process' rows, where the tokens are."""
+        return distributed.own_rows(rows, self._config.training.accumulate_batches).to(like.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Positions of the streams."""
@@ -75,13 +83,12 @@ def reading(batch: Mapping[str, Tensor]) -> Reading:
     return Reading(**{name: batch[name] for name in FIELDS if name in batch})
 
 
-def corrupt(
-    tokens: Int[Tensor, "B N"], share: float, codebook_size: int, generator: torch.Generator
-) -> Int[Tensor, "B N"]:
-    """Replace a share of the tokens by uniformly random ones."""
-    replaced = bernoulli(tokens.shape, share, generator)
-    noise = torch.randint(codebook_size, tokens.shape, generator=generator)
-    return torch.where(replaced.to(tokens.device), noise.to(tokens.device), tokens)
+def corruption(
+    shape: tuple[int, int], share: float, codebook_size: int, generator: torch.Generator
+) -> tuple[Bool[Tensor, "B N"], Int[Tensor, "B N"]]:
+    """Which tokens are replaced, and by which uniformly random ones."""
+    replaced = bernoulli(shape, share, generator)
+    return replaced, torch.randint(codebook_size, shape, generator=generator)
 
 
 def bernoulli(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Bool[Tensor, ...]:

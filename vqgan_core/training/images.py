@@ -8,29 +8,26 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan_core.config import TrainTokenizerConfig
+from vqgan_core.config import TokenizerConfig
 from vqgan_core.tokenizer import check_labels, one_hot
 from vqgan_core.training.loop import Batch
 
 
-def check_batch(batch: Batch, config: TrainTokenizerConfig) -> None:
-    """Refuse a batch that this tokenizer is not trained on, before it goes to the device.
+def check_batch(batch: Batch, config: TokenizerConfig) -> None:
+    """Refuse a batch that this tokenizer does not take, before it goes to the device.
 
     Raises:
         ValueError: images where label maps are expected, or the other way round, or a label outside the classes.
     """
-    kind = "label_maps" if config.loss.of_label_maps else "images"
+    kind = config.batch_name
     if kind not in batch:
-        raise ValueError(
-            f"a batch of {', '.join(sorted(batch))}: with loss.pixel {config.loss.pixel} a tokenizer is trained on "
-            f"{kind}"
-        )
+        raise ValueError(f"a batch of {', '.join(sorted(batch))}: this tokenizer takes {kind} (loss.pixel says which)")
     if kind == "label_maps":
         check_labels(batch[kind], config.autoencoder.image_channels)
 
 
-def images_of(piece: Batch, config: TrainTokenizerConfig) -> Float[Tensor, "B C H W"]:
+def images_of(piece: Batch, config: TokenizerConfig) -> Float[Tensor, "B C H W"]:
     """What the tokenizer sees of a piece; label maps become large only here, on the device."""
-    if config.loss.of_label_maps:
+    if config.takes_label_maps:
         return one_hot(piece["label_maps"], config.autoencoder.image_channels)
     return piece["images"]

@@ -30,7 +30,14 @@ from vqgan_core.config import TrainingConfig, TrainingExecution
 from vqgan_core.training import streams
 from vqgan_core.training.checkpoints import Checkpoints
 from vqgan_core.training.history import Row, RunningMeans, row
-from vqgan_core.training.progress import NonFiniteError, Progress, TrainingDiverged, TrainingInterrupted, TrainResult
+from vqgan_core.training.progress import (
+    VALIDATED,
+    NonFiniteError,
+    Progress,
+    TrainingDiverged,
+    TrainingInterrupted,
+    TrainResult,
+)
 
 Batch = Mapping[str, Tensor]
 """`images` float [-1, 1] `B C H W`, `label_maps` integers `B H W` or `tokens` int64 `B N`; and `labels` int64 `B` where
@@ -197,7 +204,7 @@ class _Loop:
         values = row(self.state.step, train_means, metrics, len(self.state.skipped))
         self.state.history.append(values)
         shown = {name: value for name, value in values.items() if "/" in name and value is not None}
-        return Progress(self.state.step, self._config.num_steps, shown, "validated")
+        return Progress(self.state.step, self._config.num_steps, shown, VALIDATED)
 
     @staticmethod
     def tell(report: Callable[[Progress], None], progress: Progress) -> None:

@@ -42,8 +42,8 @@ class PriorStep:
         start: a prior whose weights training begins with.
 
     Raises:
-        ValueError: a class condition without classes, a device that is not there, one of several processes, or a start
-            of another architecture or of other tokens.
+        ValueError: a class condition without classes, a device that is not there, or a start of another architecture or
+            of other tokens.
     """
 
     def __init__(
@@ -53,11 +53,6 @@ class PriorStep:
         device: torch.device | None = None,
         start: Prior | None = None,
     ) -> None:
-        if distributed.world_size() > 1:
-            raise ValueError(
-                f"a prior is trained in one process, this is one of {distributed.world_size()}: start it without "
-                "torchrun"
-            )
         training, execution = config.training, config.execution
         self.config = config
         self.device = resolve_device(execution.device) if device is None else device
@@ -90,7 +85,8 @@ class PriorStep:
             ValueError: the batch does not divide into pieces, or is none of this prior's.
         """
         self._trained.zero_grad()
-        loss = self._accumulate_gradients(batch, step)
+        loss = distributed.mean(self._accumulate_gradients(batch, step))
+        self._trained.mean_gradients()
         norm = self._trained.gradient_norm()
         require_finite({"loss": loss, "gradient norm": norm})
         rate = self._trained.update(step, norm)
@@ -106,9 +102,10 @@ class PriorStep:
             total = total + self._nll(whole, None).sum().double().cpu()
             num_tokens += whole["tokens"].numel()
         self.prior.train()
+        num_tokens = int(distributed.total(torch.tensor(num_tokens)))
         if not num_tokens:
             raise ValueError("the validation set is empty: the prior needs held-out tokens to be measured on")
-        nll = float(total) / num_tokens
+        nll = float(distributed.total(total)) / num_tokens
         self._keep_if_best(nll)
         return {"nll": nll, "best_nll": self._best_nll}
 
@@ -154,7 +151,8 @@ class PriorStep:
 
     def _draw_hidden(self, batch_size: int) -> Bool[Tensor, " B"]:
         # Drawn on the CPU for the whole batch: the same records whatever the device and the number of pieces.
-        return torch.rand(batch_size, generator=self._drops) < self.config.condition_dropout
+        drawn = torch.rand(batch_size * distributed.world_size(), generator=self._drops)
+        return distributed.own_rows(drawn, self.config.training.accumulate_batches) < self.config.condition_dropout
 
     def _nll(self, batch: Mapping[str, Tensor], condition_drop: Tensor | None) -> Tensor:
         with autocast(self.device, self.config.training.precision):

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from vqgan_core.training.history import Row
 
+VALIDATED = "validated"
+"""Message of the progress that a validation makes."""
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -51,14 +51,16 @@ def test_safetensors_come_before_pickles(tmp_path: Path) -> None:
     assert read_checkpoint(find_weights(tmp_path)).tensors.keys() == STATE.keys()
 
 
-def test_a_file_with_other_objects_is_refused_and_nothing_is_run(tmp_path: Path) -> None:
+def test_a_file_with_other_objects_is_refused_and_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "made by a pickle"
     torch.save({"state_dict": STATE, "callbacks": Callback(folder)}, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match=r"last\.ckpt holds .*mkdir beside its tensors.*container") as refused:
         read_checkpoint(tmp_path / "last.ckpt")
     assert not folder.exists()
     command = str(refused.value).split('python -c "')[1].split('", and import')[0]
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     exec(compile(command, "the advice", "exec"), {})  # noqa: S102 - what the message tells people to run
     assert folder.exists(), "this file is as dangerous as the message says"
     assert read_checkpoint(tmp_path / "tensors.ckpt").tensors.keys() == STATE.keys()

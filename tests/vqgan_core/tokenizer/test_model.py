@@ -155,14 +155,14 @@ def test_encoder_keeps_no_activation() -> None:
     encoder = Encoder(config().autoencoder).eval()
     outputs: dict[str, weakref.ref[Tensor]] = {}
     alive: list[str] = []
-    for name, layer in encoder.named_children():
+    for name, layer in encoder.named_modules():
         layer.register_forward_hook(lambda _, __, out, name=name: outputs.update({name: weakref.ref(out)}))
     encoder.get_submodule("norm_out").register_forward_pre_hook(
         lambda *_: alive.extend(name for name, output in outputs.items() if output() is not None)
     )
     with torch.no_grad():
         encoder(torch.zeros(1, 3, 16, 16))
-    assert alive == ["middle"]
+    assert alive == ["middle.block1"]
 
 
 def test_base_channels_must_fit_the_groups_too() -> None:

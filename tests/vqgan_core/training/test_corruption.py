@@ -13,7 +13,7 @@ from vqgan_core.config import RandomOrderConfig, TrainingConfig
 from vqgan_core.prior import Reading
 from vqgan_core.prior.orders import random_orders
 from vqgan_core.training import PriorStep, learning_rate
-from vqgan_core.training.corruption import Corruption, corrupt, reading
+from vqgan_core.training.corruption import Corruption, corruption, reading
 from vqgan_core.training.schedule import random_order_probability
 
 EVERYTHING = {"token_corruption": 0.3, "token_dropout": 0.2, "order": "random_annealed"}
@@ -25,7 +25,8 @@ def drawn(step: int = 0, size: int = 4, **overrides: Any) -> dict[str, Tensor]:
 
 def test_a_share_of_the_tokens_is_replaced_by_uniform_ones() -> None:
     tokens = torch.full((400, 50), 3)
-    corrupted = corrupt(tokens, 0.4, 8, torch.Generator().manual_seed(0))
+    replaced, noise = corruption((400, 50), 0.4, 8, torch.Generator().manual_seed(0))
+    corrupted = torch.where(replaced, noise, tokens)
     counts = corrupted.flatten().bincount(minlength=8) / corrupted.numel()
     expected = torch.full((8,), 0.4 / 8)
     expected[3] += 0.6

@@ -13,11 +13,8 @@ import pytest
 import torch
 
 from tests.processes import Marked
-from tests.vqgan_core.training.steps import prior_config
-from tests.vqgan_core.training.two_processes import NUM_STEPS, VARIANTS, trained
+from tests.vqgan_core.training.two_processes import NUM_STEPS, VARIANTS, trained, trained_prior
 from vqgan_core import distributed
-from vqgan_core.config import TokenSpec
-from vqgan_core.training import PriorStep
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +49,11 @@ def _equal(one: Any, other: Any) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "prior"])
 def test_both_hold_the_same_and_what_one_process_holds(variant: str, ranks: list[dict[str, Any]]) -> None:
-    one, other = (rank["variants"][variant] for rank in ranks)
+    one, other = (rank["prior"] if variant == "prior" else rank["variants"][variant] for rank in ranks)
     assert_same(one, other)
-    alone = trained(variant)
+    alone = trained_prior() if variant == "prior" else trained(variant)
     assert len(alone["metrics"]) == NUM_STEPS
     torch.testing.assert_close(one["metrics"], alone["metrics"], rtol=2e-4, atol=1e-6)
     torch.testing.assert_close(one["validation"], alone["validation"], rtol=2e-4, atol=1e-6)
@@ -94,9 +91,6 @@ def test_half_of_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchrun_a_process_is_alone() -> None:
     with distributed.process_group():
         assert (distributed.rank(), distributed.world_size(), distributed.local_rank()) == (0, 1, None)
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(ValueError, match="a prior is trained in one process, this is one of 2"):
-        PriorStep(prior_config(), TokenSpec(codebook_size=4, height=2, width=2, num_classes=0))

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS
-from tests.vqgan_core.training.steps import endless, images_of, tokenizer_config
+from tests.vqgan_core.training.steps import SPEC, endless, images_of, prior_config, tokenizer_config, tokens_of
 from vqgan_core import distributed
 from vqgan_core.training import (
     Batch,
     MemoryCheckpoints,
+    PriorStep,
     Progress,
     TokenizerStep,
     TrainingInterrupted,
@@ -38,6 +39,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "actnorm": {"loss__adversarial__norm": "actnorm"},
     "vq-vae-2": TOKENIZERS["vq-vae-2"],
     "perturbed, spectral": {"loss__adversarial__norm": "spectral", "perturbation__image_fraction": 0.5},
+}  # fmt: skip
+
+
+PRIOR: dict[str, Any] = {
+    "dropout": 0.0, "order": "random_annealed", "token_corruption": 0.3, "token_dropout": 0.2,
+    "random_order__anneal_from": 0.9, "random_order__anneal_to": 0.9, "training__batch_size": BATCH_SIZE,
+    "training__accumulate_batches": 2, "training__schedule": "constant",
 }  # fmt: skip
 
 
@@ -65,6 +73,19 @@ def trained(variant: str) -> dict[str, Any]:
     ]
     own = [images_of(-1)] if distributed.rank() == 0 else [images_of(-2, size=2), images_of(-3, size=1)]
     every = [images_of(-1), images_of(-2, size=2), images_of(-3, size=1)]
+    validation = step.validate(own if distributed.world_size() > 1 else every)
+    return {"state": step.state_dict(), "metrics": metrics, "validation": validation}
+
+
+def trained_prior() -> dict[str, Any]:
+    """The same of a prior whose tokens are corrupted, hidden and read in random orders."""
+    step = PriorStep(prior_config(**PRIOR), SPEC)
+    metrics = [
+        {name: float(value) for name, value in step.train_step(share(tokens_of(index, BATCH_SIZE), 2), index).items()}
+        for index in range(NUM_STEPS)
+    ]
+    own = [tokens_of(-1)] if distributed.rank() == 0 else [tokens_of(-2, 2), tokens_of(-3, 1)]
+    every = [tokens_of(-1), tokens_of(-2, 2), tokens_of(-3, 1)]
     validation = step.validate(own if distributed.world_size() > 1 else every)
     return {"state": step.state_dict(), "metrics": metrics, "validation": validation}
 
@@ -113,7 +134,7 @@ def looped() -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Train all variants and write `rank-N.pt`."""
     with distributed.process_group(timeout_seconds=120):
-        found = {"variants": {name: trained(name) for name in VARIANTS}, "loop": looped()}
+        found = {"variants": {name: trained(name) for name in VARIANTS}, "prior": trained_prior(), "loop": looped()}
         torch.save(found, folder / f"rank-{distributed.rank()}.pt")
 
 

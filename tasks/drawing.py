@@ -1,0 +1,118 @@
+"""Drawing a batch of planned samples, whichever way the config asks for, and what is said of each image.
+
+Axes: B batch, N tokens, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.plane import pictures
+from tasks.sample_plan import Records, Sample
+from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
+from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
+from vqgan_core.tokenizer import Tokenizer
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image, and what its JSON says beside label and seed."""
+
+    sample: Sample
+    pixels: NDArray[np.uint8]
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Everything that drawing needs, on its device."""
+
+    config: SampleConfig
+    prior: Prior
+    tokenizer: Tokenizer
+    device: torch.device
+    records: Records | None = None
+    score: Score | None = None
+
+    def batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+        """What is drawn at once; beams are searched for a class at a time."""
+        if self.config.num_beams:
+            yield from (list(group) for _, group in groupby(samples, key=lambda item: item.label))
+            return
+        size = self.config.execution.batch_size
+        yield from (list(samples[start : start + size]) for start in range(0, len(samples), size))
+
+    @torch.no_grad()
+    def draw(self, batch: Sequence[Sample]) -> list[Drawn]:
+        """The images of a batch, in its order.
+
+        Raises:
+            ValueError: the prior cannot draw what is asked for.
+        """
+        abouts: list[dict[str, Any]] = [{} for _ in batch]
+        if self.config.num_beams:
+            grids, scores = self._search(batch)
+            abouts = [{"log_probability": round(score, 6)} for score in scores]
+        else:
+            grids = self._sample(batch)
+        images = self.tokenizer.decode(grids)
+        if self.score is not None:
+            scores = self.score(images, self._labels(batch)).double().tolist()
+            abouts = [{"score": round(score, 6)} for score in scores]
+        shown = pictures(images, self.tokenizer.config)
+        return [Drawn(*one) for one in zip(batch, shown, abouts, strict=True)]
+
+    def _sample(self, batch: Sequence[Sample]) -> Tensor:
+        spec, config = self.prior.spec, self.config
+        labels, seeds = self._given_labels(batch), [item.seed for item in batch]
+        if config.size_px is not None:
+            return sample_large(self.prior, labels, seeds, config, self._grid(config.size_px))
+        known = None
+        if self.records is not None:
+            known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
+        known_first = config.completion.kind != "none" and config.completion.known_first
+        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first)
+        return tokens.reshape(len(batch), spec.height, spec.width)
+
+    def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:
+        """The beams of one class, as many as the batch has images: the likeliest first."""
+        assert self.config.num_beams is not None
+        spec = self.prior.spec
+        labels = self._given_labels(batch[:1])
+        found = beam_search(self.prior, labels, num_beams=self.config.num_beams)
+        places = [item.number % self.config.num_per_class for item in batch]
+        scores: list[float] = found.log_probability[0, places].double().tolist()
+        return found.tokens[0, places].reshape(len(batch), spec.height, spec.width), scores
+
+    def _grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
+        factor = self.tokenizer.factor
+        if any(side % factor for side in size_px):
+            raise ValueError(f"size_px {list(size_px)}: sides are multiples of the tokenizer's factor {factor}")
+        return size_px[0] // factor, size_px[1] // factor * self.tokenizer.quantizer.indices_per_latent
+
+    def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
+        return self._labels(batch) if self.prior.takes_labels else None
+
+    def _labels(self, batch: Sequence[Sample]) -> Tensor:
+        return torch.tensor([item.label or 0 for item in batch], device=self.device)
+
+
+def about(config: SampleConfig, prior: Prior, drawn: Drawn) -> bytes:
+    """The JSON of an image."""
+    item, names = drawn.sample, prior.spec.class_names
+    label = None if item.label is None else (names[item.label] if names else str(item.label))
+    settings = SamplingConfig(**{name: getattr(config, name) for name in SamplingConfig.model_fields})
+    said: dict[str, Any] = {"label": label, "class": item.label, "seed": item.seed, **drawn.about}
+    if item.record is not None:
+        said["record"] = item.record
+    return canonical_json(said | {"settings": settings.model_dump(mode="json")})
