@@ -36,8 +36,8 @@ check: setup ## ruff, formatting, types, imports, sizes
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/house_rules.py
 
-bench: setup ## measurements that print ratios
-	$(BIN)/python -m benchmarks
+bench: setup ## measure against plain baselines, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks --write $(BENCH_ARGS)
 
 lock: setup ## write requirements.lock anew from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable | sort -f > requirements.lock

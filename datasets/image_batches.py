@@ -120,6 +120,12 @@ class ImagePass:
         own.numbers = self.numbers[rank::world_size]
         return own
 
+    def part(self, places: range) -> ImagePass:
+        """Only the records at some places of this pass."""
+        own = copy.copy(self)
+        own.numbers = self.numbers[places.start : places.stop]
+        return own
+
     def __iter__(self) -> Iterator[Batch]:
         return prefetched(self._batch, range(len(self)), self._num_threads)
 

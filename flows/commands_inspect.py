@@ -13,7 +13,7 @@ from flows.stores import say_empty, store_of
 from flows.tables import plain_table, print_json, print_table, size_text
 from vqgan_core.config import ConfigError
 
-KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "sweep", "experiment")
+KINDS = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "comparison", "sweep", "experiment")
 
 
 def ls(options: argparse.Namespace) -> int:

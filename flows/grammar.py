@@ -84,7 +84,8 @@ def parser() -> Parser:
     )
     commands = Commands(top)
     rooms = (
-        _add_run, _add_inspect, _add_corpus, _add_tokens, _add_models, _add_experiments, _add_pointers, _add_server,
+        _add_run, _add_inspect, _add_corpus, _add_tokens, _add_models, _add_evaluation, _add_experiments,
+        _add_pointers, _add_server,
     )  # fmt: skip
     for add_room in rooms:
         add_room(commands)
@@ -127,7 +128,7 @@ def _add_inspect(commands: Commands) -> None:
     listing.add_argument(
         "kind",
         nargs="?",
-        help="corpus, tokenizer, tokens, prior, samples, evaluation, sweep or experiment; all without it",
+        help="corpus, tokenizer, tokens, prior, samples, evaluation, comparison, sweep or experiment; all without it",
     )
     show = commands.add("show", "show an artifact's recipe and lineage", "inspect:show")
     show.add_argument("fingerprint", help="fingerprint, or enough of its beginning to be unique")
@@ -161,6 +162,23 @@ def _add_server(commands: Commands) -> None:
         "--pools", nargs="*", default=["cpu", "gpu"], choices=["cpu", "gpu"], help="start a worker here for each (both)"
     )
     server.add_argument("--gpus", type=int, metavar="N", help="slots of the gpu pool (the GPUs of this machine, or 1)")
+
+
+def _add_evaluation(commands: Commands) -> None:
+    export = commands.add(
+        "export-samples", "write samples for ADM's evaluator, torch-fidelity or clean-fid", "export:export_samples"
+    )
+    export.add_argument("fingerprint", help="fingerprint of a sample set, or enough of its beginning to be unique")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--npz", metavar="FILE", help="one array of all images, for ADM's evaluator")
+    target.add_argument("--png", metavar="FOLDER", help="a file an image, for torch-fidelity and clean-fid")
+    compare = commands.add(
+        "compare", "put artifacts side by side on one page: numbers, curves, pictures", "compare:compare"
+    )
+    told = "two or more evaluations, sample sets, priors or tokenizers: fingerprints, or beginnings of them"
+    compare.add_argument("fingerprints", nargs="+", metavar="FINGERPRINT", help=told)
+    compare.add_argument("--num-images", type=_count, default=8, help="images that all tokenizers reconstruct (8)")
+    compare.add_argument("--num-samples", type=_count, default=8, help="images that all priors draw (8)")
 
 
 def _add_tokens(commands: Commands) -> None:

@@ -17,7 +17,7 @@ from tasks.config import PipelineConfig
 from tasks.device_rate import WorkKind
 from tasks.sample_plan import num_images
 from vqgan_core.config import TokenSpec
-from vqgan_core.evaluation.cost import classifier_cost
+from vqgan_core.evaluation.cost import EXTRACTOR_FLOPS, classifier_cost
 from vqgan_core.losses.cost import perceptual_flops
 from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost
 from vqgan_core.tokenizer.cost import tokenizer_cost
@@ -142,7 +142,19 @@ class Estimates:
             # Features and classes of held-out images and of samples.
             flops["convolution"] += 2 * (judged + self._num_samples()) * judge.forward_flops
             written += 4 * judge.num_parameters
+        flops["convolution"] += self._distances_flops()
         return Estimate(None, flops, written)
+
+    def _distances_flops(self) -> float:
+        """Reconstructions, and every set of images through every extractor."""
+        config, extent = self.config.evaluate, self.extent
+        held_out = extent.num_val or extent.num_train
+        judged = min(config.protocol.num_reconstructions, held_out)
+        passes = 1 if config.perturbation is None else 2
+        seen = (1 + passes) * judged + min(config.protocol.num_reference or extent.num_train, extent.num_train)
+        each = sum(EXTRACTOR_FLOPS[extractor.kind] for extractor in config.extractors)
+        reconstructing = len(config.extractors) * passes * judged * self._tokenizer.reconstruct_flops
+        return reconstructing + each * (seen + self._num_samples())
 
     @property
     def _size_px(self) -> int:

@@ -1,8 +1,8 @@
 """Stage evaluate: everything that was made → metrics, each with what it depends on, and one page to look at.
 
-The unit that survives a kill is one group of metrics: reconstruction, likelihood, the domain classifier, samples.
-report.html and its short form summary.md hold times and costs, so they are views: checked like files, but not part of
-the digest.
+The unit that survives a kill is one group of metrics: reconstruction, likelihood, the domain classifier, samples; in
+the features of given networks, 500 images. report.html and its short form summary.md hold times and costs, so they
+are views: checked like files, but not part of the digest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from datasets.store import Store, Workspace
 from tasks.columns import check_compatible
+from tasks.evaluation_distances import distances, statistics_parts
 from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
 from tasks.models import prior_config, require_own_tokenizer
@@ -23,13 +24,14 @@ from vqgan_core.config import EvaluateConfig, canonical_json
 from vqgan_core.evaluation import Metric
 from vqgan_core.training import prepare, resolve_device
 
-STAGE = Stage("evaluate", "1", "evaluation")
+STAGE = Stage("evaluate", "2", "evaluation")
 
 
 def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:
     """Ask for the evaluation of a pipeline's artifacts; `name` is only a title."""
     inputs = tuple(map(input_of, subjects.in_order()))
-    return Request(STAGE, config.recipe(), inputs, partial(_build, config, subjects, name), "evaluate", _headway)
+    build, headway = partial(_build, config, subjects, name), partial(_headway, config)
+    return Request(STAGE, config.recipe(), inputs, build, "evaluate", headway)
 
 
 def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) -> Product:
@@ -38,8 +40,9 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     bench = Bench(config, subjects, device)
     _refuse_mixtures(bench)
     results: dict[str, Any] = {}
-    with work.reporter.bar("evaluate", len(UNITS), "groups") as bar:
-        for done, (title, measure) in enumerate(UNITS.items(), start=1):
+    groups = _groups(config)
+    with work.reporter.bar("evaluate", len(groups), "groups") as bar:
+        for done, (title, measure) in enumerate(groups.items(), start=1):
             results[title] = _once(work, _kept_as(title), partial(measure, bench, work))
             bar.update(done)
     metrics = [Metric.model_validate(row) for result in results.values() for row in result["metrics"]]
@@ -47,7 +50,13 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     files |= {
         path: data for path in ("classifier.json", "classifier.safetensors") if (data := work.workspace.get(path))
     }
-    return Product(files=files, views=pages(bench, metrics, name), summary=_summary(metrics), device=str(device))
+    return Product(
+        files=files,
+        parts=statistics_parts(work.workspace),
+        views=pages(bench, metrics, name),
+        summary=_summary(metrics),
+        device=str(device),
+    )
 
 
 def _refuse_mixtures(bench: Bench) -> None:
@@ -68,9 +77,13 @@ def _refuse_mixtures(bench: Bench) -> None:
         )
 
 
-def _headway(_store: Store, workspace: Workspace) -> Headway:
-    there = set(workspace.names())
-    return Headway(sum(_kept_as(title) in there for title in UNITS), len(UNITS), "groups of metrics")
+def _groups(config: EvaluateConfig) -> Mapping[str, Callable[[Bench, Work], list[Metric]]]:
+    return {**UNITS, "distances": distances} if config.extractors else UNITS
+
+
+def _headway(config: EvaluateConfig, _store: Store, workspace: Workspace) -> Headway:
+    there, groups = set(workspace.names()), _groups(config)
+    return Headway(sum(_kept_as(title) in there for title in groups), len(groups), "groups of metrics")
 
 
 def _kept_as(title: str) -> str:

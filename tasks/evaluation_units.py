@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from vqgan_core.evaluation import (
     bits_per_dimension,
     domain_metrics,
     label_map_metrics,
+    mean_metric,
     reconstruction_metrics,
     unigram_nll,
 )
@@ -99,11 +101,11 @@ class Bench:
 
 
 def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
-    """L1, PSNR, SSIM and, with weights, LPIPS of reconstructions, or accuracy and IoU of label maps; codebook usage."""
+    """L1, PSNR, SSIM, MS-SSIM and, with weights, LPIPS, or accuracy and IoU of label maps; use of the codebook."""
     config = bench.tokenizer.config
     histogram = torch.zeros(bench.tokenizer.codebook_size, dtype=torch.int64)
     lpips = None if bench.config.lpips is None or config.takes_label_maps else build_perceptual(bench.config.lpips)
-    distances: list[Tensor] = []
+    lpips = None if lpips is None else lpips.to(bench.device)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in bench.images():
@@ -111,31 +113,21 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
             images = images_of({config.batch_name: given}, config)
             output = bench.tokenizer(images)
             histogram.add_(code_histogram(output.indices, bench.tokenizer.codebook_size).cpu())
-            if lpips is not None:
-                distances.append(lpips.to(bench.device)(images, output.reconstruction).flatten().cpu())
             yield given, output.reconstruction
 
     with torch.no_grad():
         if config.takes_label_maps:
             metrics = label_map_metrics(pairs(), config.autoencoder.image_channels, reference=bench.reference)
         else:
-            metrics = reconstruction_metrics(pairs(), reference=bench.reference)
+            metrics = reconstruction_metrics(pairs(), reference=bench.reference, lpips=lpips)
     count = metrics[0].n
-    if lpips is not None:
-        assert bench.config.lpips is not None
-        metrics.append(
-            Metric(
-                name=f"LPIPS-{bench.config.lpips.net}", value=torch.cat(distances).double().mean().item(), n=count,
-                higher_is_better=False, reference=bench.reference, extractor=f"lpips 0.1 {bench.config.lpips.net}",
-                extractor_sha256=lpips.weights_sha256, value_range="[-1, 1]",
-            )
-        )  # fmt: skip
     usage = CodeUsage(histogram)
     common = {"n": count, "higher_is_better": True, "reference": bench.reference}
     return [
         *metrics,
         Metric(name="codebook usage", value=usage.usage, note="share of entries that occur at all", **common),
         Metric(name="codebook perplexity", value=usage.perplexity, **common),
+        Metric(name="dead codes", value=usage.num_dead, **common | {"higher_is_better": False}),
     ]
 
 
@@ -143,26 +135,28 @@ def likelihood(bench: Bench, _work: Work) -> list[Metric]:
     """NLL of validation tokens under the prior, and under per-position frequencies of the training tokens."""
     tokens, spec, config = bench.tokens, bench.prior.spec, bench.prior.config
     split = "val" if tokens.num_records("val") else "train"
-    total, count = 0.0, 0
+    found: list[Tensor] = []
     with torch.no_grad():
         for batch in tokens.sequential(split, bench.config.execution.batch_size, **reads(config)):
             given = {name: rows.to(bench.device) for name, rows in batch.items()}
-            total += bench.prior.nll(given["tokens"], given["labels"], columns=given).double().sum().item()
-            count += given["tokens"].numel()
-    nats = total / count
+            nll = bench.prior.nll(given["tokens"], given["labels"], columns=given)
+            found.append(nll.double().mean(dim=1).cpu())
+    of_records = torch.cat(found)
     tokenizer = bench.tokenizer.config
     values_a_pixel = 1 if tokenizer.takes_label_maps else tokenizer.autoencoder.image_channels
     num_latents = spec.num_tokens // bench.tokenizer.quantizer.indices_per_latent
     values = values_a_pixel * num_latents * bench.tokenizer.factor**2
-    bits = bits_per_dimension(nats, num_tokens=spec.num_tokens, num_values=values)
+    bits = bits_per_dimension(of_records, num_tokens=spec.num_tokens, num_values=values)
     seen, held_out = (tokens.tokens(name, column=config.target) for name in ("train", split))
     unigram = unigram_nll(seen, held_out, spec.codebook_size)
     reference = f"{split} split of tokens {bench.subjects.tokens.manifest.fingerprint[:12]}"
-    common = {"n": count // spec.num_tokens, "higher_is_better": False, "reference": reference}
+    common: dict[str, Any] = {"higher_is_better": False, "reference": reference}
+    spread = {"unit": "bits/dim", "note": "of the tokens, spread over pixels"}
+    baseline = {"unit": "nats/token", "note": "per-position frequencies", "n": len(of_records)}
     return [
-        Metric(name="prior NLL", value=nats, unit="nats/token", **common),
-        Metric(name="prior bits/dim", value=bits, unit="bits/dim", note="of the tokens, spread over pixels", **common),
-        Metric(name="unigram NLL", value=unigram, unit="nats/token", note="per-position frequencies", **common),
+        mean_metric("prior NLL", of_records, unit="nats/token", **common),
+        mean_metric("prior bits/dim", bits, **spread, **common),
+        Metric(name="unigram NLL", value=unigram, **baseline, **common),
     ]
 
 

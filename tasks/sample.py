@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,21 @@ def _weights(config: SampleConfig) -> tuple[InputRef, ...]:
     return (InputRef(kind="weights", fingerprint=digest, digest=digest),)
 
 
-def read_samples(artifact: Artifact) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
-    """Pixels (H W, or H W 3) and label of each image of a published sample set, in order."""
-    for entry in artifact.manifest.files:
-        if entry.path.endswith(".tar"):
-            yield from _read_shard(artifact.read(entry.path))
+def num_samples(artifact: Artifact) -> int:
+    """Images of a published sample set."""
+    return int(artifact.manifest.summary["num_images"])
+
+
+def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
+    """Pixels (H W, or H W 3) and label of each image of a published sample set, in order, or of some numbers."""
+    wanted = range(num_samples(artifact)) if numbers is None else numbers
+    shards = [entry.path for entry in artifact.manifest.files if entry.path.endswith(".tar")]
+    per_shard = int(artifact.manifest.recipe["images_per_shard"])
+    for index, path in enumerate(shards):
+        start = index * per_shard
+        if start < wanted.stop and wanted.start < start + per_shard:
+            shard = _read_shard(artifact.read(path))
+            yield from islice(shard, max(0, wanted.start - start), max(0, wanted.stop - start))
 
 
 def _build(config: SampleConfig, given: Given, work: Work) -> Product:

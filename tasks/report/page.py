@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.report.figures import curves_svg, histogram_svg
 from tasks.report.inputs import Curves, ReportInputs, SampleRow
 from tasks.report.pictures import Picture, data_uri, fitted
-from tasks.report.wording import byte_size, depends_on, duration, number, without_secrets
+from tasks.report.wording import byte_size, depends_on, duration, number, spread_of, without_secrets
 
 __all__ = ["render"]
 
@@ -121,6 +121,7 @@ def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
         "value": number(metric["value"]),
         "unit": metric.get("unit", ""),
         "n": f"{metric['n']:,}",
+        "spread": spread_of(metric),
         "floor": "" if floor is None else number(floor),
         "depends_on": depends_on(metric),
     }

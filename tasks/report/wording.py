@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-__all__ = ["byte_size", "depends_on", "duration", "number", "without_secrets"]
+__all__ = ["byte_size", "depends_on", "duration", "number", "spread_of", "without_secrets"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,13 @@ def depends_on(metric: Mapping[str, Any]) -> list[str]:
         "with": metric.get("library", ""),
     }
     return [f"{name} {text}".strip() for name, text in named.items() if text]
+
+
+def spread_of(metric: Mapping[str, Any]) -> str:
+    """How sure a value is: its 95 % interval over images, or its spread over subsets; else nothing."""
+    if metric.get("low") is not None and metric.get("high") is not None:
+        return f"{number(metric['low'])} … {number(metric['high'])}"
+    return "" if metric.get("deviation") is None else f"± {number(metric['deviation'])}"
 
 
 def without_secrets(value: T) -> T:

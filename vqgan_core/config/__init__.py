@@ -1,7 +1,15 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
-from vqgan_core.config.evaluation import ClassifierConfig, EvaluateConfig, SweepConfig
+from vqgan_core.config.comparison import CompareConfig
+from vqgan_core.config.evaluation import (
+    ClassifierConfig,
+    EvaluateConfig,
+    EvaluateExecution,
+    PerturbedConfig,
+    SweepConfig,
+)
+from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
@@ -15,6 +23,7 @@ from vqgan_core.config.prior import (
     SamplingConfig,
     TrainPriorConfig,
 )
+from vqgan_core.config.protocol import PROTOCOLS, ProtocolConfig
 from vqgan_core.config.quantizer import (
     EmaQuantizerConfig,
     FsqQuantizerConfig,
@@ -57,38 +66,47 @@ from vqgan_core.config.training import (
 
 __all__ = [
     "PRIOR_SIZES",
+    "PROTOCOLS",
     "AugmentConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
+    "CompareConfig",
     "CompletionConfig",
     "Config",
     "ConfigError",
     "ConstantGuidance",
+    "DinoV2Config",
     "DomainRejection",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",
     "EncodeExecution",
     "EvaluateConfig",
+    "EvaluateExecution",
     "ExecutionConfig",
+    "ExtractorConfig",
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
     "ImagePlane",
+    "InceptionConfig",
     "IntervalGuidance",
     "LfqQuantizerConfig",
     "LowResolutionPlane",
     "LpipsConfig",
     "MaskCompletion",
+    "MobileNetConfig",
     "NoAdversarialConfig",
     "NoPerceptualConfig",
     "OrderName",
     "PatchGanConfig",
     "PerturbationConfig",
+    "PerturbedConfig",
     "PlaneConfig",
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorTrainingConfig",
+    "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",
     "RejectionConfig",

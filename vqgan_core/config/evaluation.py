@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
-from vqgan_core.config.base import Config
+from vqgan_core.config.base import LATER, Config
+from vqgan_core.config.extractor import ExtractorConfig
 from vqgan_core.config.prior import SampleExecution
+from vqgan_core.config.protocol import ProtocolConfig
 from vqgan_core.config.tokenizer import LpipsConfig
 
 
@@ -24,6 +28,24 @@ class ClassifierConfig(Config):
     """Images are resized to this before the network."""
 
 
+class PerturbedConfig(Config):
+    """pFID (RobustTok, arXiv 2503.08354): reconstructions from indices some of which a prior has got slightly wrong."""
+
+    probability: float = Field(0.5, gt=0, le=1)
+    """Share of indices that are replaced."""
+    num_neighbours: int = Field(100, ge=1)
+    """Each by one of so many nearest other entries."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Of the replacements; each image has its own."""
+
+
+class EvaluateExecution(SampleExecution):
+    """How the evaluate stage runs."""
+
+    num_processes: int = Field(1, ge=1)
+    """Processes that compute features of images side by side, each with num_threads; numbers do not depend on it."""
+
+
 class EvaluateConfig(Config):
     """Recipe and execution of the evaluate stage."""
 
@@ -39,7 +61,13 @@ class EvaluateConfig(Config):
     """Seed of the classifier's training."""
     num_pictures: int = Field(15, ge=1, le=256)
     """Originals and reconstructions shown in the report."""
-    execution: SampleExecution = SampleExecution()
+    extractors: Annotated[tuple[ExtractorConfig, ...], LATER] = ()
+    """Pretrained networks in whose features reconstructions and samples are compared with real images."""
+    protocol: Annotated[ProtocolConfig, LATER] = ProtocolConfig()
+    """Which images, how many, and the constants of those comparisons: own, paper, adm or llamagen."""
+    perturbation: Annotated[PerturbedConfig | None, LATER] = None
+    """Also compare reconstructions from perturbed indices: pFID; null: do not."""
+    execution: EvaluateExecution = EvaluateExecution()
     """How it runs; not part of the fingerprint."""
 
 

@@ -1,4 +1,4 @@
-"""What the domain classifier costs: parameters, and operations of one image, forward (a multiply-add is two)."""
+"""What networks that judge cost: parameters, and operations of one image, forward (a multiply-add is two)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from vqgan_core.config import ClassifierConfig
 from vqgan_core.evaluation.classifier import ClassifierNetwork, ClassifierSpec
 from vqgan_core.tokenizer.cost import forward_flops, num_parameters
 
-__all__ = ["ClassifierCost", "classifier_cost"]
+__all__ = ["EXTRACTOR_FLOPS", "ClassifierCost", "classifier_cost"]
+
+EXTRACTOR_FLOPS = {"inception": 11.4e9, "mobilenet": 0.6e9, "dinov2": 162e9}
+"""One image at the network's own size, as their papers say; of DINOv2, ViT-L/14."""
 
 
 @dataclass(frozen=True)

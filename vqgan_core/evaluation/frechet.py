@@ -2,22 +2,24 @@
 
 Axes: `B batch, D feature width`.
 
-Sources: Heusel et al. 2017 (arXiv 1706.08500), eq. 6; merging of means and scatter matrices after Chan, Golub, LeVeque
-1979. Covariances divide by n - 1, as every FID implementation does.
+Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6. Covariances divide by n - 1, as every FID implementation does.
 
-Departure: tr (Σ₁ Σ₂)^½ is computed as the sum of the singular values of Σ₁^½ Σ₂^½, which is the same number. Iterative
-matrix roots, and eigenvalues of the unsymmetric product, lose half of the digits when a covariance is singular, as it
-is with fewer images than features; usual code then adds a multiple of the identity. Here nothing is added.
+Departure: with factors Σ = A Aᵀ, tr (Σ₁ Σ₂)^½ is computed as the sum of the singular values of A₁ᵀ A₂, which is the
+same number. Iterative matrix roots, and eigenvalues of the unsymmetric product, lose half of the digits when a
+covariance is singular, as it is with fewer images than features; usual code then adds a multiple of the identity.
+Here nothing is added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 __all__ = ["GaussianStatistics", "frechet_distance"]
@@ -25,11 +27,7 @@ __all__ = ["GaussianStatistics", "frechet_distance"]
 
 @dataclass(frozen=True)
 class GaussianStatistics:
-    """Count, mean and scatter matrix of features, in fp64: all that a Fréchet distance needs of a set.
-
-    Statistics of parts merge into those of the whole, so that no matrix of all features is ever held and shards can be
-    measured apart.
-    """
+    """Count, mean and scatter matrix of features, in fp64: all that a Fréchet distance needs of a set."""
 
     count: int
     """Number of feature vectors."""
@@ -40,7 +38,7 @@ class GaussianStatistics:
 
     @classmethod
     def of(cls, features: Float[Tensor, "B D"]) -> Self:
-        """Statistics of one batch.
+        """Statistics of features that are all in memory; `FeatureSums` has those of a stream.
 
         Raises:
             ValueError: the features are no matrix with at least one row, or not finite.
@@ -54,30 +52,6 @@ class GaussianStatistics:
         deviations = values - mean
         return cls(len(values), mean, deviations.T @ deviations)
 
-    @classmethod
-    def of_batches(cls, batches: Iterable[Float[Tensor, "B D"]]) -> Self:
-        """Statistics of a stream of batches, which are merged in their order.
-
-        Raises:
-            ValueError: there is no batch.
-        """
-        total: Self | None = None
-        for features in batches:
-            part = cls.of(features)
-            total = part if total is None else total.merged(part)
-        if total is None:
-            raise ValueError("no features: the set of images is empty")
-        return total
-
-    def merged(self, other: Self) -> Self:
-        """Statistics of both sets together."""
-        if len(self.mean) != len(other.mean):
-            raise ValueError(f"features of width {len(self.mean)} and {len(other.mean)} do not mix: same extractor?")
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        between = torch.outer(shift, shift) * (self.count * other.count / count)
-        return type(self)(count, self.mean + shift * (other.count / count), self.scatter + other.scatter + between)
-
     @property
     def covariance(self) -> Float[Tensor, "D D"]:
         """Unbiased covariance.
@@ -88,6 +62,14 @@ class GaussianStatistics:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
         return self.scatter / (self.count - 1)
+
+    @cached_property
+    def factor(self) -> Float[Tensor, "D R"]:
+        """A of Σ = A Aᵀ, as wide as the covariance's rank: a Cholesky factor with pivoting."""
+        packed, pivots, rank, _ = dpstrf(self.covariance.numpy(), lower=1)
+        factor = np.empty((len(packed), rank))
+        factor[pivots - 1] = np.tril(packed)[:, :rank]
+        return torch.from_numpy(factor)
 
 
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
@@ -100,15 +82,7 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     """
     if len(first.mean) != len(second.mean):
         raise ValueError(f"features of width {len(first.mean)} and {len(second.mean)} cannot be compared")
-    covariance, other = first.covariance, second.covariance
-    cross = torch.linalg.svdvals(_root(covariance) @ _root(other)).sum()
+    cross = torch.linalg.svdvals(first.factor.T @ second.factor).sum()
     means = (first.mean - second.mean).square().sum()
-    distance = means + covariance.trace() + other.trace() - 2 * cross
+    distance = means + first.covariance.trace() + second.covariance.trace() - 2 * cross
     return max(float(distance), 0.0)  # rounding can leave -1e-15 for equal sets
-
-
-def _root(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-    """The symmetric root of a covariance; eigenvalues that rounding made negative count as 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return root

@@ -18,6 +18,7 @@ from torch import Tensor
 from vqgan_core.evaluation.classifier import DomainClassifier
 from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
 from vqgan_core.evaluation.metric import Metric
+from vqgan_core.evaluation.pixel_metrics import mean_metric
 from vqgan_core.evaluation.precision_recall import precision_recall
 
 __all__ = ["accuracy_metrics", "domain_metrics"]
@@ -55,7 +56,7 @@ def domain_metrics(
     stand_in, rest = real.cpu()[order[:count]], real.cpu()[order[count:]]
     judged = samples.cpu()[:count]
     value, floor = _compared(judged, rest, num_neighbours), _compared(stand_in, rest, num_neighbours)
-    common = _protocol(classifier, count) | {"reference": reference, "n_reference": len(rest)}
+    common = _network(classifier) | {"n": count, "reference": reference, "n_reference": len(rest)}
     k = f"k = {num_neighbours}, border included"
     return [
         Metric(name="FD-domain", value=value[0], floor=floor[0], higher_is_better=False, note=_BLIND, **common),
@@ -75,24 +76,25 @@ def accuracy_metrics(
 
     The first says how far the second can be trusted: samples that do much better than real images are caricatures.
     """
-    real_images, real_labels = held_out
-    sampled_images, asked_labels = samples
-    real = Metric(
-        name="classifier accuracy, real images",
-        value=classifier.accuracy(real_images, real_labels),
-        higher_is_better=True,
+    about: dict[str, Any] = {"higher_is_better": True}
+    real = mean_metric(
+        "classifier accuracy, real images",
+        _correct(classifier, *held_out),
         reference=reference,
         note="images that its training did not see",
-        **_protocol(classifier, len(real_images)),
+        **about | _network(classifier),
     )
-    asked = Metric(
-        name="classifier accuracy, samples",
-        value=classifier.accuracy(sampled_images, asked_labels),
-        higher_is_better=True,
+    asked = mean_metric(
+        "classifier accuracy, samples",
+        _correct(classifier, *samples),
         reference="the classes that were asked for",
-        **_protocol(classifier, len(sampled_images)),
+        **about | _network(classifier),
     )
     return [real, asked]
+
+
+def _correct(classifier: DomainClassifier, images: Tensor, labels: Tensor) -> Float[Tensor, " n"]:
+    return (classifier.predict(images).cpu() == labels.cpu()).double()
 
 
 def _compared(judged: Tensor, reference: Tensor, num_neighbours: int) -> tuple[float, float, float]:
@@ -101,9 +103,8 @@ def _compared(judged: Tensor, reference: Tensor, num_neighbours: int) -> tuple[f
     return distance, shares.precision, shares.recall
 
 
-def _protocol(classifier: DomainClassifier, count: int) -> dict[str, Any]:
+def _network(classifier: DomainClassifier) -> dict[str, Any]:
     return {
-        "n": count,
         "extractor": classifier.name,
         "extractor_sha256": classifier.sha256,
         "resize": classifier.resize,

@@ -38,9 +38,9 @@ def unigram_nll(train: Int[Tensor, "T N"], validation: Int[Tensor, "V N"], codeb
     return min(_smoothed_nll(counts, len(train), codebook_size, alpha) for alpha in _PSEUDO_COUNTS)
 
 
-def bits_per_dimension(nats_per_token: float, *, num_tokens: int, num_values: int) -> float:
-    """Bits that an image's tokens cost, for each of its values (channels × height × width)."""
-    return nats_per_token * num_tokens / (num_values * math.log(2))
+def bits_per_dimension(nats_per_token: Float[Tensor, " n"], *, num_tokens: int, num_values: int) -> Float[Tensor, " n"]:
+    """Bits that each image's tokens cost, for each of its values (channels × height × width)."""
+    return nats_per_token * (num_tokens / (num_values * math.log(2)))
 
 
 def _counts_at_validation(train: Int[Tensor, "T N"], validation: Int[Tensor, "V N"]) -> Float[Tensor, "V N"]:

@@ -4,8 +4,8 @@ The same photographs give an FD of 37 or 45 depending on who resizes them, and a
 data range that is assumed. So a value travels with its reference, count, extractor, resize and value range, and only
 metrics whose `protocol` is equal can stand in one table.
 
-Departure from common practice: the name FID is refused here. It stands for features of one particular Inception
-network; a Fréchet distance in other features is named after those (`FD-domain`).
+Departure from common practice: the name FID is refused unless the features are those of the one published Inception
+file; a Fréchet distance in other features is named after those (`FD-domain`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pydantic import Field, model_validator
 
 from vqgan_core.config import Config
 
-__all__ = ["Metric"]
+__all__ = ["FID_SHA256", "Metric"]
 
-_MEASURED = ("value", "floor", "note")
+_MEASURED = ("value", "floor", "deviation", "low", "high", "note")
+#: How the sha256 of the one weights file begins whose distances are FID; it is part of the file's name.
+FID_SHA256 = "6726825d"
 
 
 class Metric(Config):
@@ -52,10 +54,16 @@ class Metric(Config):
     """What a reader has to know beside that: window sizes, k, blind spots."""
     floor: float | None = None
     """The same measure between two real sets of the same sizes: what a perfect generator would get."""
+    deviation: float | None = None
+    """Standard deviation over the random subsets or splits whose mean the value is."""
+    low: float | None = None
+    """Lower bound of the 95 % bootstrap interval over images."""
+    high: float | None = None
+    """Its upper bound."""
 
     @model_validator(mode="after")
     def _names_are_honest(self) -> Self:
-        if "FID" in self.name.upper():
+        if "FID" in self.name.upper() and not self.extractor_sha256.startswith(FID_SHA256):
             raise ValueError(
                 f"the name {self.name!r} is reserved for features of the FID Inception network; name the distance "
                 "after its own features, for example FD-domain"

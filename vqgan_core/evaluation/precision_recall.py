@@ -1,10 +1,14 @@
-"""Precision and recall of a sample set: do samples look real, and is every kind of real image sampled?
+"""Precision, recall, density and coverage of a sample set: do samples look real, and is every kind of image sampled?
 
 Axes: `R real, S samples, D feature width`.
 
 Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), eq. 1-2. A set's manifold is the union of balls around its
 features, each as large as the distance to the k-th nearest other feature of the same set, border included. Precision
 is the share of samples on the manifold of the real images, recall the share of real images on that of the samples.
+
+Density and coverage: Naeem et al. 2020 (arXiv 2002.09797), eq. 3-4, border left out as by its authors. Density counts
+how many real balls a sample lies in, so that one lonely real image with a huge ball makes no sample real; coverage is
+the share of real images whose ball holds a sample.
 
 Departures: distances are fp64 differences, not the fp16 matrix products of the authors' code, and both sets are used
 whole. The values depend on k and on both counts; between two halves of a real set they are about 0.7, not 1.
@@ -18,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["PrecisionRecall", "precision_recall"]
+__all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "precision_recall"]
 
 
 class PrecisionRecall(NamedTuple):
@@ -26,6 +30,14 @@ class PrecisionRecall(NamedTuple):
 
     precision: float
     recall: float
+    num_neighbours: int
+
+
+class DensityCoverage(NamedTuple):
+    """Both values, and the k that they hold for. Density can be above 1."""
+
+    density: float
+    coverage: float
     num_neighbours: int
 
 
@@ -43,6 +55,30 @@ def precision_recall(
     Raises:
         ValueError: a set has no k-th neighbour, or the widths differ.
     """
+    _require_neighbours(real, samples, num_neighbours)
+    real, samples = real.double(), samples.double()
+    precision = _on_manifold(samples, real, num_neighbours, batch_size).double().mean().item()
+    recall = _on_manifold(real, samples, num_neighbours, batch_size).double().mean().item()
+    return PrecisionRecall(precision, recall, num_neighbours)
+
+
+def density_coverage(
+    real: Float[Tensor, "R D"], samples: Float[Tensor, "S D"], *, num_neighbours: int = 5, batch_size: int = 1024
+) -> DensityCoverage:
+    """Measure density and coverage in feature space; arguments and errors as for `precision_recall`."""
+    _require_neighbours(real, samples, num_neighbours)
+    real, samples = real.double(), samples.double()
+    radii = _radii(real, num_neighbours, batch_size)
+    num_balls, nearest = 0, torch.full_like(radii, torch.inf)
+    for part in torch.split(samples, batch_size):
+        distances = _distances(part, real)
+        num_balls += int((distances < radii).sum())
+        nearest = torch.minimum(nearest, distances.amin(dim=0))
+    coverage = (nearest < radii).double().mean().item()
+    return DensityCoverage(num_balls / (num_neighbours * len(samples)), coverage, num_neighbours)
+
+
+def _require_neighbours(real: Tensor, samples: Tensor, num_neighbours: int) -> None:
     if real.ndim != 2 or samples.ndim != 2 or real.shape[1] != samples.shape[1]:
         raise ValueError(f"features of shape {tuple(real.shape)} and {tuple(samples.shape)} cannot be compared")
     smaller = min(len(real), len(samples))
@@ -50,10 +86,6 @@ def precision_recall(
         raise ValueError(
             f"k = {num_neighbours} neighbours need sets of at least k + 1 images; the smaller has {smaller}"
         )
-    real, samples = real.double(), samples.double()
-    precision = _on_manifold(samples, real, num_neighbours, batch_size).double().mean().item()
-    recall = _on_manifold(real, samples, num_neighbours, batch_size).double().mean().item()
-    return PrecisionRecall(precision, recall, num_neighbours)
 
 
 def _on_manifold(

@@ -1,7 +1,6 @@
 """How close reconstructions are to their originals, pixel by pixel: L1, PSNR and SSIM.
 
-Axes: `B batch, C channels, H×W pixels`. Every function returns one value an image (`B`), in fp64; a set's value is the
-mean of them, so that it does not depend on how the set was cut into batches.
+Axes: `B batch, C channels, H×W pixels`. Every function returns one value an image (`B`), in fp64.
 
 Sources: Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error Visibility to Structural Similarity"
 (2004), eq. 13, with the authors' 11×11 Gaussian window of σ 1.5 and borders left out.
@@ -15,16 +14,11 @@ Conventions, each of which moves the numbers:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan_core.evaluation.metric import Metric
-
-__all__ = ["SSIM_WINDOW_PX", "l1", "psnr", "reconstruction_metrics", "ssim"]
+__all__ = ["SSIM_WINDOW_PX", "l1", "psnr", "ssim", "ssim_maps", "to_unit"]
 
 SSIM_WINDOW_PX = 11
 _SSIM_SIGMA = 1.5
@@ -36,13 +30,13 @@ _SMALLEST_MSE = 1e-10  # identical images count as 100 dB instead of infinitely 
 def l1(images: Float[Tensor, "B C H W"], reconstructions: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
     """Mean absolute difference of each image, on the [-1, 1] scale."""
     _require_pairs(images, reconstructions)
-    return 2 * (_to_unit(images) - _to_unit(reconstructions)).abs().mean(dim=(1, 2, 3))
+    return 2 * (to_unit(images) - to_unit(reconstructions)).abs().mean(dim=(1, 2, 3))
 
 
 def psnr(images: Float[Tensor, "B C H W"], reconstructions: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
     """Peak signal-to-noise ratio of each image in decibels, at most 100."""
     _require_pairs(images, reconstructions)
-    error = (_to_unit(images) - _to_unit(reconstructions)).square().mean(dim=(1, 2, 3))
+    error = (to_unit(images) - to_unit(reconstructions)).square().mean(dim=(1, 2, 3))
     return -10 * error.clamp_min(_SMALLEST_MSE).log10()
 
 
@@ -59,52 +53,21 @@ def ssim(images: Float[Tensor, "B C H W"], reconstructions: Float[Tensor, "B C H
             f"SSIM looks through an {SSIM_WINDOW_PX}×{SSIM_WINDOW_PX} px window, the images are {height}×{width} px; "
             "leave SSIM out for images of this size"
         )
-    x, y = _to_unit(images), _to_unit(reconstructions)
+    luminance, structure = ssim_maps(to_unit(images), to_unit(reconstructions))
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def ssim_maps(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]
+) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+    """Luminance, and contrast times structure, wherever the window fits on images in [0, 1]."""
     mean_x, mean_y = _blur(x), _blur(y)
     var_x = _blur(x * x) - mean_x.square()
     var_y = _blur(y * y) - mean_y.square()
     covariance = _blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _SSIM_C1) / (mean_x.square() + mean_y.square() + _SSIM_C1)
     structure = (2 * covariance + _SSIM_C2) / (var_x + var_y + _SSIM_C2)
-    return (luminance * structure).mean(dim=(1, 2, 3))
-
-
-def reconstruction_metrics(pairs: Iterable[tuple[Tensor, Tensor]], *, reference: str) -> list[Metric]:
-    """Score batches of (images, reconstructions); SSIM is left out if any image is smaller than its window.
-
-    Args:
-        pairs: batches in [-1, 1], `B C H W` each; sizes may differ between batches.
-        reference: name of the originals, with the fingerprint of their artifact.
-
-    Raises:
-        ValueError: there is no image, or the two halves of a pair differ in shape.
-    """
-    values: dict[str, list[Tensor]] = {"l1": [], "psnr": [], "ssim": []}
-    for images, reconstructions in pairs:
-        values["l1"].append(l1(images, reconstructions).cpu())
-        values["psnr"].append(psnr(images, reconstructions).cpu())
-        if min(images.shape[-2:]) >= SSIM_WINDOW_PX:
-            values["ssim"].append(ssim(images, reconstructions).cpu())
-    counts = {name: sum(len(part) for part in parts) for name, parts in values.items()}
-    if not counts["l1"]:
-        raise ValueError("there is no image to score: the reference set is empty")
-    means = {name: torch.cat(parts).mean().item() for name, parts in values.items() if counts[name]}
-    return _named(means, counts, reference)
-
-
-def _named(means: dict[str, float], counts: dict[str, int], reference: str) -> list[Metric]:
-    n = counts["l1"]
-    common: dict[str, Any] = {"n": n, "reference": reference, "library": f"torch {torch.__version__}"}
-    unit = {**common, "value_range": "[0, 1], data range 1, clamped, not rounded", "higher_is_better": True}
-    signed = {**common, "value_range": "[-1, 1], clamped, not rounded", "higher_is_better": False}
-    metrics = [
-        Metric(name="L1", value=means["l1"], **signed),
-        Metric(name="PSNR", value=means["psnr"], unit="dB", note="mean of the images' decibels, 100 at most", **unit),
-    ]
-    if counts["ssim"] == n:
-        note = "11×11 Gaussian window, σ 1.5, borders left out, mean over channels"
-        metrics.append(Metric(name="SSIM", value=means["ssim"], note=note, **unit))
-    return metrics
+    return luminance, structure
 
 
 def _require_pairs(images: Tensor, reconstructions: Tensor) -> None:
@@ -115,7 +78,8 @@ def _require_pairs(images: Tensor, reconstructions: Tensor) -> None:
         )
 
 
-def _to_unit(images: Tensor) -> Tensor:
+def to_unit(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Images from [-1, 1] to [0, 1], clamped, in fp64."""
     return (images.double().clamp(-1, 1) + 1) / 2
 
 

@@ -4,7 +4,7 @@ from vqgan_core.losses.adversarial import adaptive_weight, discriminator_loss, g
 from vqgan_core.losses.discriminator import ActNorm, PatchDiscriminator
 from vqgan_core.losses.lecam import LecamAnchors
 from vqgan_core.losses.logit_laplace import logit_laplace_nll
-from vqgan_core.losses.perceptual import Lpips, PerceptualWeightsError, build_perceptual
+from vqgan_core.losses.perceptual import Lpips, build_perceptual
 from vqgan_core.losses.pixel import PixelKind, pixel_loss
 from vqgan_core.losses.tokenizer_loss import TokenizerLoss
 
@@ -13,7 +13,6 @@ __all__ = [
     "LecamAnchors",
     "Lpips",
     "PatchDiscriminator",
-    "PerceptualWeightsError",
     "PixelKind",
     "TokenizerLoss",
     "adaptive_weight",

@@ -13,26 +13,24 @@ Source: arXiv 1801.03924 (version 0.1), through the `lpips` package. Departures 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan_core.config import LpipsConfig, NoPerceptualConfig
+from vqgan_core.weights import WeightsError, read_tensors, weights_file
 
-__all__ = ["Lpips", "PerceptualWeightsError", "build_perceptual", "empty_network"]
+__all__ = ["Lpips", "build_perceptual", "empty_network"]
+
+_WHAT = "LPIPS weights"
 
 # Below this the backbone's poolings leave nothing.
 MIN_SIZE_PX = {"vgg": 16, "alex": 31, "squeeze": 17}
-
-
-class PerceptualWeightsError(ValueError):
-    """LPIPS weights that cannot be had or do not fit: names the file and the ways out."""
 
 
 class Lpips(nn.Module):
@@ -85,7 +83,7 @@ def build_perceptual(config: NoPerceptualConfig | LpipsConfig) -> Lpips | None:
     """The perceptual loss that a config asks for.
 
     Raises:
-        PerceptualWeightsError: its weights are not there, or do not fit.
+        WeightsError: its weights are not there, or do not fit.
     """
     return Lpips(config) if isinstance(config, LpipsConfig) else None
 
@@ -113,12 +111,12 @@ def _build_network(config: LpipsConfig) -> nn.Module:
     network.scaling_layer = scaling
     # `lins` is a second name for lin0, lin1, …
     expected = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("lins.")}
-    given = _imagenet_state(config.net, list(expected)) if config.weights == "imagenet" else _full_state(config)
+    given = _imagenet_state(config.net, list(expected)) if config.weights == "imagenet" else _given_state(config)
     state = {f"scaling_layer.{name}": tensor for name, tensor in scaling.state_dict().items()}
     state |= {name: tensor for name, tensor in given.items() if not name.startswith("lins.")}
     wrong = sorted(name for name in expected | state if _shape(expected, name) != _shape(state, name))
     if wrong:
-        raise PerceptualWeightsError(
+        raise WeightsError(
             f"{config.weights} is no state dict of LPIPS with net {config.net}: {len(wrong)} of {len(expected)} "
             f"tensors are missing or differ, first {wrong[0]}; give the whole state of "
             f"lpips.LPIPS(net='{config.net}'), or weights: imagenet"
@@ -144,53 +142,16 @@ def _imagenet_state(net: str, names: list[str]) -> dict[str, Tensor]:
         "alex": models.AlexNet_Weights.IMAGENET1K_V1,
         "squeeze": models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
     }
-    backbone = _download(weights[net].url, net=net)
-    linear = _torch_load(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth")
+    backbone = read_tensors(weights_file(weights[net].url, what=_WHAT, remedy=_remedy(net)), what=_WHAT)
+    linear = read_tensors(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth", what=_WHAT)
     # net.slice2.5.weight is torchvision's features.5.weight
     features = {name: "features." + name.split(".", 2)[2] for name in names if name.startswith("net.")}
     return linear | {name: backbone[source] for name, source in features.items() if source in backbone}
 
 
-def _full_state(config: LpipsConfig) -> dict[str, Tensor]:
-    if "://" in config.weights:
-        return _download(config.weights, net=config.net)
-    path = Path(config.weights).expanduser()
-    if not path.is_file():
-        raise PerceptualWeightsError(
-            f"LPIPS weights {path}: there is no such file; give the path or URL of the whole state of "
-            f"lpips.LPIPS(net='{config.net}'), or weights: imagenet"
-        )
-    return _torch_load(path)
+def _given_state(config: LpipsConfig) -> dict[str, Tensor]:
+    return read_tensors(weights_file(config.weights, what=_WHAT, remedy=_remedy(config.net)), what=_WHAT)
 
 
-def _download(url: str, *, net: str) -> dict[str, Tensor]:
-    """A state dict from torch hub's cache, or through it from the network."""
-    name = url.rsplit("/", 1)[-1]
-    known_hash = torch.hub.HASH_REGEX.search(name) if url.startswith("https://download.pytorch.org/") else None
-    if known_hash is None:
-        # The cache is keyed by file name alone: two URLs that end alike must not share a file.
-        name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), known_hash.group(1) if known_hash else None, progress=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise PerceptualWeightsError(
-                f"LPIPS weights: {path} is missing and {url} cannot be fetched ({error}); either put that file there, "
-                f"or set weights to the path or URL of the whole state of lpips.LPIPS(net='{net}')"
-            ) from None
-    return _torch_load(path)
-
-
-def _torch_load(path: Path) -> dict[str, Tensor]:
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PerceptualWeightsError(
-            f"LPIPS weights {path} cannot be read as tensors ({reason}); fetch it anew"
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise PerceptualWeightsError(f"LPIPS weights {path}: expected a state dict, got {type(state).__name__}")
-    return dict(state)
+def _remedy(net: str) -> str:
+    return f"give the path or URL of the whole state of lpips.LPIPS(net='{net}'), or weights: imagenet"

@@ -44,4 +44,5 @@ def test_tokens_that_do_not_fit_are_refused() -> None:
 
 
 def test_bits_per_dimension() -> None:
-    assert bits_per_dimension(math.log(2), num_tokens=64, num_values=32 * 32) == pytest.approx(64 / 1024)
+    one_bit = torch.full((3,), math.log(2), dtype=torch.float64)
+    assert bits_per_dimension(one_bit, num_tokens=64, num_values=32 * 32).tolist() == pytest.approx([64 / 1024] * 3)

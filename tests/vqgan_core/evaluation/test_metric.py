@@ -6,14 +6,21 @@ import pytest
 
 from vqgan_core.config import ConfigError
 from vqgan_core.evaluation import Metric
+from vqgan_core.evaluation.metric import FID_SHA256
 
 GOOD = {"name": "PSNR", "value": 26.5, "unit": "dB", "n": 90, "higher_is_better": True}
 
 
 @pytest.mark.parametrize("name", ["FID", "rFID", "gFID-50k", "fid"])
-def test_no_distance_here_is_called_fid(name: str) -> None:
-    with pytest.raises(ConfigError, match="reserved for features of the FID Inception network"):
-        Metric.validated(GOOD | {"name": name}, origin="metric")
+def test_no_other_distance_is_called_fid(name: str) -> None:
+    for features in ({}, {"extractor": "inception-v3", "extractor_sha256": "0" * 64}):
+        with pytest.raises(ConfigError, match="reserved for features of the FID Inception network"):
+            Metric.validated(GOOD | features | {"name": name}, origin="metric")
+
+
+def test_the_published_network_may_say_fid() -> None:
+    published = {"extractor": "inception-v3", "extractor_sha256": FID_SHA256 + "0" * 56}
+    assert Metric(**GOOD | published | {"name": "rFID@90"}).name == "rFID@90"
 
 
 def test_a_metric_survives_json() -> None:

@@ -16,7 +16,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vqgan_core.config import LpipsConfig, NoPerceptualConfig
-from vqgan_core.losses import Lpips, PerceptualWeightsError, build_perceptual
+from vqgan_core.losses import Lpips, build_perceptual
+from vqgan_core.weights import WeightsError
 
 
 def package_network(net: str, state: dict[str, Tensor] | None = None) -> nn.Module:
@@ -147,7 +148,7 @@ def test_imagenet_weights_come_from_torch_hubs_cache(
 
 @pytest.mark.parametrize("net", ["vgg", "alex", "squeeze"])
 def test_no_weights_and_no_network_is_one_clear_error(hub: Path, net: str) -> None:
-    with pytest.raises(PerceptualWeightsError) as caught:
+    with pytest.raises(WeightsError) as caught:
         build_perceptual(LpipsConfig(net=net))
     message = str(caught.value)
     assert "\n" not in message
@@ -155,17 +156,17 @@ def test_no_weights_and_no_network_is_one_clear_error(hub: Path, net: str) -> No
     assert f"{hub}/{stem}" in message
     assert "is missing" in message
     assert "either put that file there" in message
-    assert "or set weights to the path or URL" in message
+    assert "or give the path or URL" in message
     assert list(hub.iterdir()) == [], "and nothing half-downloaded stays"
 
 
 def test_missing_path(tmp_path: Path) -> None:
-    with pytest.raises(PerceptualWeightsError, match=r"nothing\.pth: there is no such file; give the path or URL"):
+    with pytest.raises(WeightsError, match=r"nothing\.pth: there is no such file; give the path or URL"):
         Lpips(LpipsConfig(weights=str(tmp_path / "nothing.pth")))
 
 
 def test_weights_of_another_net(shared_weights: Path) -> None:
-    with pytest.raises(PerceptualWeightsError, match="no state dict of LPIPS with net vgg"):
+    with pytest.raises(WeightsError, match="no state dict of LPIPS with net vgg"):
         Lpips(LpipsConfig(net="vgg", weights=str(weights_file(shared_weights, "alex"))))
 
 
@@ -184,7 +185,7 @@ def test_foreign_files_are_not_unpickled(tmp_path: Path) -> None:
     (tmp_path / "noise.pth").write_bytes(b"not a checkpoint")
     torch.save([1, 2], tmp_path / "list.pth")
     for name in ("bad.pth", "noise.pth", "list.pth"):
-        with pytest.raises(PerceptualWeightsError, match=name):
+        with pytest.raises(WeightsError, match=name):
             Lpips(LpipsConfig(weights=str(tmp_path / name)))
     assert not (tmp_path / "pwned").exists()
 
@@ -221,7 +222,7 @@ def test_weights_from_a_url(
         assert torch.equal(distance(*pair), real(shared_weights, net)(*pair))
     (root / "one" / "full.pth").unlink()
     Lpips(LpipsConfig(net="squeeze", weights=f"{url}/one/full.pth"))  # from the cache
-    with pytest.raises(PerceptualWeightsError, match="404"):
+    with pytest.raises(WeightsError, match="404"):
         Lpips(LpipsConfig(net="squeeze", weights=f"{url}/three/full.pth"))
 
 

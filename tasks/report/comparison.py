@@ -1,0 +1,185 @@
+"""The page that puts artifacts side by side, and its short form for a run's page in Prefect.
+
+One HTML file with everything inside, in the style of the report. Where two numbers do not depend on the same things,
+the page says so instead of showing which one is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.report.figures import curves_svg
+from tasks.report.inputs import Curves
+from tasks.report.markdown import escaped, photograph, table
+from tasks.report.pictures import Picture, data_uri, fitted, grid
+from tasks.report.wording import number, spread_of, without_secrets
+from vqgan_core.evaluation import Metric
+
+__all__ = ["Column", "Comparison", "Row", "comparison_markdown", "render_comparison"]
+
+_TEMPLATE = "comparison.html.j2"
+_PICTURE_PX = 256
+_LEGIBLE_PX = 96
+_SHORT = 8
+_MARKDOWN_PX = 64
+
+
+@dataclass(frozen=True)
+class Column:
+    """A side: its letter, and the manifest of what was given."""
+
+    letter: str
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe field that differs: a value for each side."""
+
+    name: str
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything on the page; each list over sides is in the order of the columns."""
+
+    columns: Sequence[Column]
+    differences: Sequence[Row]
+    metrics: Sequence[Mapping[str, Mapping[str, Any]]]
+    """Of each side, by name."""
+    curves: Sequence[Curves]
+    originals: Sequence[Picture]
+    reconstructions: Sequence[Sequence[Picture]]
+    samples: Sequence[Sequence[Picture]]
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Write the page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        columns=[_heading(column) for column in comparison.columns],
+        differences=[(row.name, [_shown(value) for value in row.values]) for row in comparison.differences],
+        metrics=_metric_rows(comparison),
+        curves=[_chart(curves) for curves in comparison.curves if curves.series],
+        rows=_picture_rows(comparison),
+        samples=_sample_rows(comparison),
+    )
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Write the short form: numbers, what differs, and one strip of pictures a side."""
+    letters = [column.letter for column in comparison.columns]
+    headings = [_heading(column) for column in comparison.columns]
+    parts = ["# Side by side"]
+    parts.append("\n".join(f"- **{head['letter']}** {escaped(head['title'])}" for head in headings))
+    if comparison.differences:
+        rows = [
+            [escaped(row.name), *(escaped(_shown(value)) for value in row.values)] for row in comparison.differences
+        ]
+        parts += ["## What differs", table(["", *letters], rows)]
+    found = _metric_rows(comparison)
+    if found:
+        rows = [[escaped(row["name"]), *(escaped(cell["text"]) for cell in row["cells"])] for row in found]
+        parts += ["## Numbers", table(["metric", *letters], rows)]
+    strips = [("originals", comparison.originals)]
+    strips += [
+        (f"{letter}: reconstructions", some) for letter, some in zip(letters, comparison.reconstructions, strict=True)
+    ]
+    strips += [(f"{letter}: samples", some) for letter, some in zip(letters, comparison.samples, strict=True)]
+    for title, pictures in strips:
+        if pictures:
+            strip = grid([fitted(picture, _MARKDOWN_PX) for picture in pictures], columns=len(pictures))
+            parts += [f"### {title}", photograph(title, strip)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(column: Column) -> dict[str, str]:
+    manifest = column.manifest
+    headline = str(manifest.get("summary", {}).get("headline", ""))
+    name = f"{manifest['kind']} {str(manifest['fingerprint'])[:_SHORT]}"
+    return {
+        "letter": column.letter,
+        "name": name,
+        "headline": headline,
+        "title": f"{name}: {headline}" if headline else name,
+        "fingerprint": str(manifest["fingerprint"]),
+        "created": str(manifest.get("created", ""))[:16].replace("T", " "),
+    }
+
+
+def _metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    names = dict.fromkeys(name for side in comparison.metrics for name in side)
+    return [_metric_row(name, [side.get(name) for side in comparison.metrics]) for name in names]
+
+
+def _metric_row(name: str, found: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    known = [Metric.model_validate(metric) for metric in found if metric is not None]
+    departing = _departing(known)
+    best = None
+    if len(known) > 1 and not departing:
+        values = [metric.value for metric in known]
+        best = max(values) if known[0].higher_is_better else min(values)
+    cells = [
+        {
+            "text": "" if metric is None else f"{number(metric['value'])} {metric['unit']}".strip(),
+            "spread": "" if metric is None else spread_of(metric),
+            "best": metric is not None and best is not None and metric["value"] == best,
+        }
+        for metric in found
+    ]
+    arrow = "↑" if known[0].higher_is_better else "↓"
+    return {"name": name, "arrow": arrow, "cells": cells, "n": _counts(known), "departing": departing}
+
+
+def _departing(known: Sequence[Metric]) -> list[str]:
+    """What the values depend on and do not have in common; the reference is named by its fingerprint."""
+    protocols = [metric.protocol() for metric in known]
+    names = [name for name in protocols[0] if any(protocol[name] != protocols[0][name] for protocol in protocols)]
+    return [name.replace("_", " ") for name in names]
+
+
+def _counts(known: Sequence[Metric]) -> str:
+    return " / ".join(dict.fromkeys(f"{metric.n:,}" for metric in known))
+
+
+def _chart(curves: Curves) -> dict[str, Any]:
+    return {"title": curves.title, "unit": curves.unit, "svg": Markup(curves_svg(curves))}  # noqa: S704 -- our own SVG; matplotlib escapes its text
+
+
+def _picture_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    rows = [_picture_row("original", comparison.originals)]
+    for column, pictures in zip(comparison.columns, comparison.reconstructions, strict=True):
+        rows.append(_picture_row(column.letter, pictures))
+    return [row for row in rows if row["pictures"]]
+
+
+def _sample_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    pairs = zip(comparison.columns, comparison.samples, strict=True)
+    return [_picture_row(column.letter, pictures) for column, pictures in pairs if pictures]
+
+
+def _picture_row(name: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+    images = [fitted(picture, _PICTURE_PX) for picture in pictures]
+    small = bool(images) and max(images[0].size) < _LEGIBLE_PX
+    return {"name": name, "pictures": [data_uri(image) for image in images], "small": small}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool | int | float):
+        return number(value)
+    return str(without_secrets(value if isinstance(value, str) else str(value)))
