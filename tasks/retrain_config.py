@@ -28,9 +28,8 @@ class RetrainConfig(ExecutionConfig):
     """Name that is promoted; null: the config's own name."""
     min_new_images: int = Field(1, ge=1)
     """With fewer new or vanished images than this, nothing is trained."""
-    max_divergence: float = Field(0.15, gt=0, le=1)
-    """Jensen-Shannon divergence (bits) between the codes of the new images and those of the current token dataset above
-    which the images count as drifted, and the tokenizer is trained on."""
+    max_drift_bits: float = Field(0.15, gt=0, le=1)
+    """Drift of the codes (see encode.execution.drift_warning_bits) above which the tokenizer is trained on, too."""
     prior_steps_fraction: float = Field(0.25, gt=0, le=1)
     """Steps that a continued prior trains, as a share of a new one's."""
     tokenizer_steps_fraction: float = Field(0.5, gt=0, le=1)

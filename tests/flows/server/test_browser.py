@@ -38,7 +38,7 @@ def seen(chromium: str, service: Service, path: str, profile: Path) -> str:
 
 def test_the_form_explains_its_fields(service: Service, chromium: str, tmp_path: Path) -> None:
     page = seen(chromium, service, f"deployments/deployment/{service.deployment('end-to-end')['id']}/run", tmp_path)
-    described = re.findall(r"(?m)^        (\w+): (.+)$", end_to_end.fn.__doc__ or "")
+    described = re.findall(r"(?m)^ {4,8}(\w+): (.+)$", end_to_end.fn.__doc__ or "")
     assert len(described) == 15
     missing = [(field, text) for field, text in described if field not in page or text not in page]
     assert missing == []
