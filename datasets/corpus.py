@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from vqgan_core.config import AugmentConfig, PlaneConfig
 
 __all__ = ["IMAGES", "Batch", "Corpus", "ImageBatches", "ImagePass", "LabelMaps", "Record", "Size", "ValueMaps"]
 
+_UNITS_AT_HAND = 4
 _PLANES = TypeAdapter(dict[str, StoredContent])
 
 
@@ -56,7 +58,7 @@ class Corpus:
         """What is kept beside each image, by name."""
         self.class_names: tuple[str, ...] = tuple(json.loads(files.read("classes.json"))["classes"])
         self._generations: list[dict[str, int]] = about.get("generations", [])
-        self._files = files
+        self._unit_table = lru_cache(_UNITS_AT_HAND)(lambda path: read_table(files.read(path)))
         names = sorted(pc.unique(table["split"]).to_pylist())
         self._splits = {
             name: CorpusSplit(name, table.filter(pc.equal(table["split"], name)), files, self.channels, self.planes)
@@ -130,7 +132,7 @@ class Corpus:
             FileNotFoundError, KeyError: a corpus in memory has no tables of its units.
         """
         folder, separator, name = shard.rpartition("/")
-        table = read_table(self._files.read(f"{folder}{separator}{TableNames(unit_of(shard)).records}"))
+        table = self._unit_table(f"{folder}{separator}{TableNames(unit_of(shard)).records}")
         keys: list[str] = table.filter(pc.equal(table["shard"], name))["key"].to_pylist()
         return keys
 

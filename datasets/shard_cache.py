@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import threading
+import time
 import uuid
 from collections import defaultdict
 from io import BufferedReader
@@ -20,6 +22,8 @@ from datasets.store import Artifact
 
 __all__ = ["CachedShards", "cache_folder", "with_shard_cache"]
 
+_TEMPORARY = ".tmp-"
+_ABANDONED_SECONDS = 3600.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -87,9 +91,9 @@ class CachedShards:
 
     def _fetch(self, path: str, local: Path) -> None:
         data = self._artifact.read(path)
-        self._make_room(len(data))
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = local.with_suffix(f".tmp-{uuid.uuid4().hex}")
+        self._make_room(len(data))
+        temporary = local.with_suffix(f"{_TEMPORARY}{uuid.uuid4().hex}")
         try:
             temporary.write_bytes(data)
             temporary.replace(local)
@@ -97,17 +101,22 @@ class CachedShards:
             temporary.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
-        """Delete what was not used for the longest time."""
+        """Delete what was not used for the longest time, and what killed writers left an hour ago."""
         found = []
-        for file in self._folder.glob("*.tar") if self._folder.is_dir() else ():
+        for file in self._folder.iterdir():
             try:
                 status = file.stat()
             except FileNotFoundError:
                 continue
-            found.append((status.st_mtime_ns, status.st_size, file))
+            if file.suffix == ".tar":
+                found.append((status.st_mtime_ns, status.st_size, file))
+            elif _TEMPORARY in file.name and status.st_mtime < time.time() - _ABANDONED_SECONDS:
+                file.unlink(missing_ok=True)
         used = sum(size for _, size, _ in found)
+        # Half of what is free belongs to others.
+        limit = min(self._limit, used + shutil.disk_usage(self._folder).free // 2)
         for _, size, file in sorted(found):
-            if used + needed <= self._limit:
+            if used + needed <= limit:
                 return
             file.unlink(missing_ok=True)
             used -= size

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DriftTooLarge
-from datasets.store import Artifact, Store, fingerprint
+from datasets.store import Artifact, InputRef, Store, fingerprint
 from tasks.stage import Request
 from vqgan_core.config import EncodeExecution
 from vqgan_core.quantizers import divergence_bits
 
-__all__ = ["Drift", "judge", "measure"]
+__all__ = ["Drift", "judge", "measure", "trained_on"]
 
 Histogram = NDArray[np.int64]
 
@@ -54,27 +54,25 @@ class Drift:
         return asdict(self)
 
 
-def measure(
-    histograms: Iterable[tuple[str, Histogram]], request: Request, tokenizer: Artifact, store: Store
-) -> Drift | None:
+def trained_on(tokenizer: Artifact, store: Store) -> Set[str]:
+    """Shards of the corpus that a tokenizer was trained on; none if that is not known here."""
+    ref = _training_corpus(tokenizer)
+    corpus = None if ref is None else store.lookup("corpus", ref.fingerprint)
+    return set() if corpus is None else {entry.path for entry in corpus.manifest.files if entry.path.endswith(".tar")}
+
+
+def measure(known: Histogram, new: Histogram, request: Request, tokenizer: Artifact, store: Store) -> Drift | None:
     """Compare new shards with those that the tokenizer was trained on; None where there is nothing to compare.
 
     Args:
-        histograms: shard and counts of its codes.
+        known: codes of the shards of `trained_on`.
+        new: codes of all others.
         request: the encode request, whose recipe a token dataset to compare with has to share.
         tokenizer: whose training corpus is the reference.
-        store: where its manifest is.
+        store: where its token dataset may be.
     """
-    trained_on = next((ref for ref in tokenizer.manifest.inputs if ref.kind == "corpus"), None)
-    corpus = None if trained_on is None else store.lookup("corpus", trained_on.fingerprint)
-    if trained_on is None or corpus is None:
-        return None
-    known = {entry.path for entry in corpus.manifest.files}
-    by_age: dict[bool, list[Histogram]] = {True: [], False: []}
-    for shard, counts in histograms:
-        by_age[shard in known].append(counts)
-    reference, new = by_age[True] or _published(request, trained_on.digest, tokenizer, store), by_age[False]
-    return _drift(np.sum(reference, axis=0), np.sum(new, axis=0)) if reference and new else None
+    reference = known if known.any() else _published(request, tokenizer, store)
+    return _drift(reference, new) if reference is not None and new.any() else None
 
 
 def judge(drift: Drift | None, execution: EncodeExecution) -> str | None:
@@ -97,11 +95,21 @@ def judge(drift: Drift | None, execution: EncodeExecution) -> str | None:
     return f"{told}: consider a new tokenizer" if drift.excess_bits > execution.drift_warning_bits else None
 
 
-def _published(request: Request, corpus_digest: str, tokenizer: Artifact, store: Store) -> list[Histogram]:
+def _published(request: Request, tokenizer: Artifact, store: Store) -> Histogram | None:
     """The codes of the training corpus, from its own token dataset."""
-    inputs = [corpus_digest, tokenizer.manifest.digest]
+    ref = _training_corpus(tokenizer)
+    if ref is None:
+        return None
+    inputs = [ref.digest, tokenizer.manifest.digest]
     tokens = store.lookup("tokens", fingerprint(request.stage.name, request.stage.version, request.recipe, inputs))
-    return [] if tokens is None else [np.array(counts) for counts in json.loads(tokens.read("codes.json")).values()]
+    if tokens is None:
+        return None
+    found: Histogram = np.sum(list(json.loads(tokens.read("codes.json")).values()), axis=0)
+    return found
+
+
+def _training_corpus(tokenizer: Artifact) -> InputRef | None:
+    return next((ref for ref in tokenizer.manifest.inputs if ref.kind == "corpus"), None)
 
 
 def _drift(reference: Histogram, new: Histogram) -> Drift:

@@ -21,7 +21,7 @@ from datasets.corpus import Corpus
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
-from tasks.drift import Drift, judge, measure
+from tasks.drift import Drift, judge, measure, trained_on
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import planes_of, require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
@@ -160,20 +160,18 @@ def _build(config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, work: Wo
                 encoded += len(encoder.keys_of(unit))
             parts.append(part)
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
-    counts = [_histogram(work, part, encoder.meta) for part in parts]
-    drift = measure(
-        zip((unit.shard for unit in units), counts, strict=True),
-        request(config, corpus, tokenizer),
-        tokenizer,
-        work.store,
-    )
+    known = trained_on(tokenizer, work.store)
+    reference, *others = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
+    histograms = dict(zip(SPLITS, others, strict=True))
+    for unit, part in zip(units, parts, strict=True):
+        counts = _histogram(work, part, encoder.meta)
+        histograms[unit.split] += counts
+        reference += counts * (unit.shard in known)
+    new = sum(others) - reference
+    drift = measure(reference, new, request(config, corpus, tokenizer), tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
-    histograms = {
-        split: np.sum([one for unit, one in zip(units, counts, strict=True) if unit.split == split], axis=0)
-        for split in dict.fromkeys(unit.split for unit in units)
-    }
-    files = {"codes.json": canonical_json({split: counts.tolist() for split, counts in histograms.items()})}
+    files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
     return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
 
 

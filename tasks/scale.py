@@ -6,7 +6,8 @@ twice the stored side), sorting and writing its line of the index, and multiplyi
     list     a request for every 1,000 keys
     read     a GET for every image (range requests of 8 MiB above that)
     write    a PUT for every shard, for a unit's three tables and its part.json; for each token file and its part.json
-    look     what says whether a part is there: for each unit twice, and once more for each of its files on publication
+    look     eight requests of s3fs for each new part, to see twice that it is not there; one for each file on
+             publication, and for those of a corpus once more when it is opened
     shards   a GET for every 8 MiB of them, once for each run that reads them through the cache of shards
 
 Images of the source are not counted in GB: they stay where they are.
@@ -41,7 +42,7 @@ LADDER = (10**6, 10**7, 10**8, 10**9)
 KEYS_A_PAGE = 1000
 RANGE_BYTES = 8 << 20
 TABLES_A_UNIT = 3
-LOOKS_A_PART = 3
+LOOKS_A_PART = 8
 NUM_CLASSES = 1000
 _SAMPLE = 20_000
 _SECONDS_AN_HOUR = 3600
@@ -93,7 +94,7 @@ def requests(config: PipelineConfig, num_images: int, shard_bytes: float) -> dic
         "list": math.ceil(num_images / KEYS_A_PAGE),
         "read": num_images,
         "write": files + num_units + 2 * token_files,
-        "look": LOOKS_A_PART * (num_units + token_files) + files + token_files,
+        "look": LOOKS_A_PART * (num_units + token_files) + 2 * files + token_files,
         "shards": max(num_units * num_splits, math.ceil(shard_bytes / RANGE_BYTES)),
     }
 

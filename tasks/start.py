@@ -35,6 +35,18 @@ def prior_start(config: PipelineConfig) -> Artifact | None:
     return _checked_prior(config.store, config.prior)
 
 
+def require_opened(name: str | None, start: Artifact | None) -> None:
+    """Refuse a config whose start nobody has looked up: only the pipeline's own stages do.
+
+    Raises:
+        ValueError: init_from names an artifact and none is given, or the other way round.
+    """
+    if (name is None) != (start is None):
+        raise ValueError(
+            f"init_from {name}: only a pipeline begins with a trained model; in an experiment leave it null"
+        )
+
+
 def load_start(artifact: Artifact) -> TokenizerStart:
     """A tokenizer with the discriminator that was kept beside it."""
     has_discriminator = any(entry.path == DISCRIMINATOR_FILE for entry in artifact.manifest.files)

@@ -10,6 +10,7 @@ from datasets.tokens import TokenDataset
 from tasks.columns import reads, spec_of
 from tasks.models import load_prior, require_its_tokens
 from tasks.stage import Product, Request, Stage, Work, input_of
+from tasks.start import require_opened
 from tasks.stopwatch import NAME as SECONDS
 from tasks.stopwatch import Stopwatch
 from tasks.training import run_training, training_headway
@@ -24,9 +25,10 @@ def request(config: TrainPriorConfig, tokens: Artifact, start: Artifact | None =
     """Ask for a prior trained on a token dataset, from new weights or those of another prior (`tasks.start`).
 
     Raises:
+        ValueError: init_from names a prior, but none is given.
         TokenMismatch: that prior reads another tokenizer's tokens.
     """
-    assert (start is None) == (config.init_from is None), "init_from names what training begins with"
+    require_opened(config.init_from, start)
     if start is not None:
         require_its_tokens(start, tokens)
     label = f"train prior · {config.num_layers} layers · width {config.width}"

@@ -12,7 +12,7 @@ from datasets.store import Artifact
 from tasks.plane import pictures, planes_of, require_plane
 from tasks.report.pictures import grid
 from tasks.stage import Product, Request, Stage, Work, input_of
-from tasks.start import load_start
+from tasks.start import load_start, require_opened
 from tasks.training import run_training, training_headway
 from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
@@ -26,8 +26,12 @@ NUM_PICTURES = 16
 
 
 def request(config: TrainTokenizerConfig, corpus: Artifact, start: Artifact | None = None) -> Request:
-    """Ask for a tokenizer trained on a corpus, from new weights or those of another tokenizer (`tasks.start`)."""
-    assert (start is None) == (config.init_from is None), "init_from names what training begins with"
+    """Ask for a tokenizer trained on a corpus, from new weights or those of another tokenizer (`tasks.start`).
+
+    Raises:
+        ValueError: init_from names a tokenizer, but none is given.
+    """
+    require_opened(config.init_from, start)
     label = f"train tokenizer · f{config.autoencoder.downsampling_factor} · K{config.codebook_size}"
     build, headway = partial(_build, config, corpus, start), partial(training_headway, config.training)
     inputs = (input_of(corpus),) if start is None else (input_of(corpus), input_of(start))

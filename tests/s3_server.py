@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import http.client
 import logging
+import random
 import re
 import socket
 import struct
 import threading
+import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 KEY_ID, SECRET = "TESTKEYID", "very-secret-value"
+SLOW_SECONDS = 1.0
 
 
 @pytest.fixture(scope="session")
@@ -37,19 +43,25 @@ def moto_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A prefix in a fresh bucket; the environment says where it is and holds the credentials."""
+    use_server(monkeypatch, moto_endpoint, KEY_ID, SECRET)
+    monkeypatch.setenv("TESSERA_CACHE", str(tmp_path_factory.mktemp("cache")))
+    bucket = f"tessera-{uuid.uuid4().hex[:12]}"
+    request = urllib.request.Request(f"{moto_endpoint}/{bucket}", method="PUT")  # noqa: S310 (http, ours)
+    urllib.request.urlopen(request).close()  # noqa: S310 (boto3 would take half a second to load its models)
+    return f"s3://{bucket}/some/prefix"
+
+
+def use_server(monkeypatch: pytest.MonkeyPatch, endpoint: str, key_id: str, secret: str) -> None:
+    """Say in the environment where the server is and who asks, and nothing else about S3."""
     values = {
-        "AWS_ENDPOINT_URL": moto_endpoint, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true", "TESSERA_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "AWS_EC2_METADATA_DISABLED": "true",
     }  # fmt: skip
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    bucket = f"tessera-{uuid.uuid4().hex[:12]}"
-    request = urllib.request.Request(f"{moto_endpoint}/{bucket}", method="PUT")  # noqa: S310 (http, ours)
-    urllib.request.urlopen(request).close()  # noqa: S310 (boto3 would take half a second to load its models)
-    return f"s3://{bucket}/some/prefix"
 
 
 @dataclass
@@ -58,7 +70,8 @@ class Fault:
 
     Actions: `status` answers with an error and does nothing; `status_after` does it and then answers with an error;
     `reset` and `reset_after` likewise drop the connection; `truncate` drops it in the middle of the body; `short` sends
-    half of the body with a matching length; `corrupt` changes a byte; `unconditional` forwards without If-None-Match.
+    half of the body with a matching length; `corrupt` changes a bit; `slow` answers late; `unconditional` forwards
+    without If-None-Match.
     """
 
     action: str
@@ -77,12 +90,35 @@ class Fault:
 
 
 @dataclass
+class Storm:
+    """Faults that strike at random: a share of all requests, whatever they are."""
+
+    share: float
+    chance: random.Random
+    struck: Counter[str] = field(default_factory=Counter)
+    """How often each fault was done."""
+
+    ACTIONS: ClassVar[tuple[str, ...]] = (
+        "status", "status_after", "reset", "reset_after", "truncate", "short", "corrupt", "slow"
+    )  # fmt: skip
+
+    def next(self) -> Fault | None:
+        """What to do to the next request."""
+        if self.chance.random() >= self.share:
+            return None
+        action = self.chance.choice(self.ACTIONS)
+        self.struck[action] += 1
+        return Fault(action, status=503, code="SlowDown")
+
+
+@dataclass
 class Faults:
     """The proxy: `url` is its endpoint, `plan` what it will do, `log` what it was asked."""
 
     url: str
     plan: list[Fault] = field(default_factory=list)
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    storm: Storm | None = None
 
     def add(self, action: str, **how: str | int) -> None:
         """Plan a fault."""
@@ -96,9 +132,16 @@ class Faults:
 @pytest.fixture
 def faults(moto_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """Put the proxy between this test and its server."""
-    server = _Proxy(moto_endpoint.removeprefix("http://"))
+    with proxy_before(moto_endpoint) as faults:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", faults.url)
+        yield faults
+
+
+@contextmanager
+def proxy_before(endpoint: str) -> Iterator[Faults]:
+    """A proxy before any server. Signatures stay valid: the Host that a client names is what the server sees."""
+    server = _Proxy(endpoint.removeprefix("http://"))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.faults.url)
     yield server.faults
     server.shutdown()
     server.server_close()
@@ -126,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         faults = self.server.faults
         fault = next((fault for fault in faults.plan if fault.matches(self.command, self.path)), None)
+        if fault is None and faults.storm is not None:
+            fault = faults.storm.next()
         faults.log.append((self.command, self.path, self.headers.get("Range")))
         action = fault.action if fault is not None else "none"
         if action in ("status", "reset"):
@@ -133,8 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers, data, status = self._forward(body, unconditional=action == "unconditional")
         if action in ("status_after", "reset_after"):
             return self._fail(fault)
-        if action == "corrupt":
-            data = bytes([data[0] ^ 1]) + data[1:]
+        if action == "slow":
+            time.sleep(SLOW_SECONDS)
+        if action == "corrupt" and data:
+            middle = len(data) // 2
+            data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         if action == "short":
             data = data[: len(data) // 2]
         return self._answer(status, headers, data, cut=action == "truncate")

@@ -3,7 +3,13 @@
 Axes: M wanted rows, P pieces of a step, n rows of one process' piece, D width.
 
 What a function here says of "all processes" is, in a process that belongs to no group, what it says of this one: then
-nothing is sent and no number changes. Whether there is a group is asked anew at each call.
+nothing is sent and no number changes. Whether there is a group is asked anew at each call. A script of torchrun's:
+
+    with distributed.process_group():
+        rank, world_size = distributed.rank(), distributed.world_size()
+        batches = corpus.batches("train", …).share(rank, world_size, config.training.accumulate_batches)
+        validation = corpus.sequential("val", …).share(rank, world_size)
+        train(TokenizerStep(config), batches, lambda: validation, …)
 
 A step is the same for any number of processes, to rounding: gradients, metrics and codebook averages are means or sums
 over the global batch, and what looks at a batch as a whole (BatchNorm, λ, the entropy of LFQ) looks at all of it.

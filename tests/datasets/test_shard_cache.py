@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_the_folder_stays_within_its_limit(remote: Artifact, tmp_path: Path) -> 
         used.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
     assert max(used) <= limit
     assert epoch(cached) == 1717
+
+
+def test_what_killed_writers_left_goes(remote: Artifact, tmp_path: Path) -> None:
+    old, young = tmp_path / "a.tmp-1", tmp_path / "b.tmp-2"
+    for file in (old, young):
+        file.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    CachedShards(remote, tmp_path, 1 << 30).read_range("train-000000.tar", 0, 9)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_file_that_went_bad_is_fetched_again(remote: Artifact, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_a_prior_of_tokens_made_elsewhere(published: Published, tmp_path: Path, 
 def test_a_sweep_draws_each_set_once(cli: CommandLine, published: Published, tmp_path: Path) -> None:
     copy = published.copy(tmp_path / "store")
     preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    cli("run", preset)  # from now on Prefect, too, knows what the store has
     told = (preset, "sweep.guidance=[1.5, 3]", "sweep.temperature=[1.0]", "sweep.num_per_class=2")
     found = cli("sweep", *told, "--json").json
     assert [row["state"] for row in found["stages"]] == ["Cached", "Completed", "Completed"]  # 1.5 is the config's own
@@ -173,6 +174,7 @@ def test_a_sweep_draws_each_set_once(cli: CommandLine, published: Published, tmp
 def test_experiments(cli: CommandLine, published: Published, tmp_path: Path) -> None:
     copy = published.copy(tmp_path / "store")
     preset = write_preset(tmp_path / "tiny.yaml", copy.root, copy.source)
+    cli("run", preset)  # from now on Prefect, too, knows what the store has
     changes = "priors={gpt: {}, cnn: {architecture: pixelcnn, num_layers: 1, width: 8, training.num_steps: 5}}"
     found = cli("experiment", "priors", preset, changes, "--json").json
     states = [(row["stage"], row["state"]) for row in found["stages"]]

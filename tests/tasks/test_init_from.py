@@ -11,6 +11,7 @@ import torch
 from datasets.errors import TokenMismatch
 from datasets.store import Artifact, ArtifactMissing, Store
 from datasets.store.lineage import ancestors
+from tasks import train_prior, train_tokenizer
 from tasks.models import load_tokenizer
 from tasks.pipeline import Pipeline
 from tasks.planning import plan_rows
@@ -111,3 +112,12 @@ def test_a_plan_of_a_fine_tuning(published: Published) -> None:
     assert rows["train_tokenizer"]["state"] == "would run"
     assert rows["train_tokenizer"]["fingerprint"] == Pipeline(config).request("train_tokenizer").fingerprint
     assert Store.open(config.store).lookup("tokenizer", rows["train_tokenizer"]["fingerprint"]) is None
+
+
+def test_an_experiment_does_not_drop_the_start_in_silence(published: Published) -> None:
+    config = published.config.prior.model_copy(update={"init_from": "0123abcd"})
+    with pytest.raises(ValueError, match="init_from 0123abcd: only a pipeline begins"):
+        train_prior.request(config, published.artifacts["tokens"])
+    tokenizer = published.config.tokenizer.model_copy(update={"init_from": "0123abcd"})
+    with pytest.raises(ValueError, match="in an experiment leave it null"):
+        train_tokenizer.request(tokenizer, published.artifacts["corpus"])

@@ -52,7 +52,7 @@ def test_requests_are_what_a_server_counts(s3_url: str, faults: Faults, digit_fo
     assert sum(method == "PUT" for method, _ in parts) == expected["write"]
     assert len(faults.requests("GET", r"/parts/corpus/.*\.tar")) == expected["shards"] == 8
     looks = sum(method == "HEAD" or (method == "GET" and "list-type" in path) for method, path in parts)
-    assert looks == pytest.approx(expected["look"], rel=0.25)
+    assert looks == expected["look"]
 
 
 def test_rows_are_proportional_to_the_images() -> None:

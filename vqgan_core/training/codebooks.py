@@ -56,13 +56,15 @@ class CodebookCare:
     def end(
         self, pieces: Sequence[Level], optimizer: torch.optim.Optimizer, ema: WeightsEma | None
     ) -> dict[str, Tensor]:
-        """Move averages, restart dead codes.
+        """Move averages, restart dead codes; noise is anyone's again.
 
         Args:
             pieces: what each piece of the step's batch was quantized to.
             optimizer: may train the codebook.
             ema: an average of the weights, if one is kept.
         """
+        if isinstance(self._quantizer, GumbelQuantizer):
+            self._quantizer.noise_seed = None
         indices = [piece.indices for piece in pieces]
         chosen = torch.zeros(self._quantizer.codebook_size, device=indices[0].device)
         for grid in indices:
