@@ -24,6 +24,8 @@ CONFIG = {
         "attention_resolutions": [], "latent_channels": 128,
     },
 }  # fmt: skip
+PLAIN = (64, (1, 1, 2, 4), 128, 1024)
+"""The same for the plain tokenizer."""
 
 
 def pairs() -> Iterator[Pair]:
@@ -31,7 +33,7 @@ def pairs() -> Iterator[Pair]:
     torch.manual_seed(0)
     config = TokenizerConfig.model_validate(CONFIG)
     ours = Tokenizer(config).to(DEVICE).eval()
-    plain = PlainTokenizer(64, (1, 1, 2, 4), 128, 1024).to(DEVICE).eval()
+    plain = PlainTokenizer(*PLAIN).to(DEVICE).eval()
     images = torch.rand(BATCH, 3, SIZE_PX, SIZE_PX, device=DEVICE) * 2 - 1
     indices = plain_encode(plain, images)
     cost = tokenizer_cost(config)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.coding import CONFIG, DEVICE
+from benchmarks.coding import CONFIG, DEVICE, PLAIN
 from benchmarks.pairs import Pair
 from benchmarks.plain import PlainGanStep, PlainTokenizer
 from vqgan_core.config import TrainTokenizerConfig
@@ -20,7 +20,7 @@ def pairs() -> Iterator[Pair]:
     """In fp32 and bf16; the plain way is always fp32. Neither has a perceptual term."""
     torch.manual_seed(0)
     images = torch.rand(BATCH, 3, SIZE_PX, SIZE_PX, device=DEVICE) * 2 - 1
-    plain = PlainGanStep(PlainTokenizer(64, (1, 1, 2, 4), 128, 1024).to(DEVICE), 64)
+    plain = PlainGanStep(PlainTokenizer(*PLAIN).to(DEVICE), 64)
     plain.discriminator.to(DEVICE)
     batch = {"images": images, "labels": torch.zeros(BATCH, dtype=torch.int64, device=DEVICE)}
     for precision in ("fp32", "bf16"):
