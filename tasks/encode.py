@@ -202,14 +202,14 @@ def _build(
             parts.append(part)
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
     known = trained_on(tokenizer, work.store)
-    reference, *others = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
-    histograms = dict(zip(SPLITS, others, strict=True))
+    reference, *of_splits = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
+    histograms = dict(zip(SPLITS, of_splits, strict=True))
     for unit, part in zip(units, parts, strict=True):
         counts = _histogram(work, part, encoder.meta)
         histograms[unit.split] += counts
         reference += counts * (unit.shard in known)
-    new = sum(others) - reference
-    drift = measure(reference, new, request(config, corpus, tokenizer), tokenizer, work.store)
+    new = sum(of_splits) - reference
+    drift = measure(reference, new, request(config, corpus, tokenizer, others), tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
     files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
