@@ -183,10 +183,10 @@ def _try_a_child(context: Any) -> None:
     child = context.Process(target=_nothing)
     child.start()
     child.join()
-    if child.exitcode:
+    if child.exitcode == 1:  # an exception; whatever else ends a child now and then is for the pool to bear
         raise IngestError(
-            f"images are decoded in child processes, and a child ended with exit code {child.exitcode} before it could "
-            'begin: put what your script calls under `if __name__ == "__main__":`, since each child imports the script'
+            "images are decoded in child processes, and a child failed before it could begin: put what your script "
+            'calls under `if __name__ == "__main__":`, since each child imports the script'
         )
 
 
