@@ -131,7 +131,8 @@ def _metric_row(name: str, found: Sequence[Mapping[str, Any] | None]) -> dict[st
     best = None
     if len(known) > 1 and not departing:
         values = [metric.value for metric in known]
-        best = max(values) if known[0].higher_is_better else min(values)
+        if len(set(values)) > 1:
+            best = max(values) if known[0].higher_is_better else min(values)
     cells = [
         {
             "text": "" if metric is None else f"{number(metric['value'])} {metric['unit']}".strip(),
