@@ -27,7 +27,7 @@ KEY_ID, SECRET = "CEPHTESTKEY", "ceph-test-secret"
 ROOT = Path(os.environ.get("TESSERA_CEPH", Path(__file__).resolve().parents[1] / ".ceph"))
 _LIB = ROOT / "usr/lib/x86_64-linux-gnu"
 _CLUSTER, _DISK = "11111111-2222-3333-4444-555555555555", "22222222-2222-3333-4444-555555555555"
-_START_SECONDS = 240.0  # 20 on an idle machine
+_START_SECONDS = 400.0  # 20 on an idle machine
 _CONFIG = """
 [global]
 fsid = {cluster}

@@ -85,7 +85,7 @@ class Variant:
         """From parts, at steps where the loss leaves it out as well."""
         assert self.loss.discriminator is not None
         output = self.tokenizer(self.images)
-        _, logs = self.loss._reconstruction_loss(self.images, output.reconstruction)
+        _, logs = self.loss._reconstruction_loss(self.images, output)
         reconstruction = logs["reconstruction"]
         generator = generator_loss(self.loss.discriminator(output.reconstruction))
         last = self.tokenizer.last_layer

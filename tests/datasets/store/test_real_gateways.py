@@ -29,6 +29,7 @@ def on_ceph(ceph: Ceph, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # for the cluster to start on a busy machine
 def test_ceph_creates_for_one_of_many(on_ceph: str, caplog: pytest.LogCaptureFixture) -> None:
     storages = [Storage(on_ceph) for _ in range(8)]
     storages[0].warn_if_unprotected()
@@ -41,6 +42,7 @@ def test_ceph_creates_for_one_of_many(on_ceph: str, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # for the cluster to start on a busy machine
 def test_what_ceph_acknowledged_survives_its_death(on_ceph: str, ceph: Ceph) -> None:
     storage = Storage(on_ceph)
     written = {f"part-{i:03d}": secrets.token_bytes(1000 + i) for i in range(20)} | {"large": LARGE}
@@ -54,6 +56,7 @@ def test_what_ceph_acknowledged_survives_its_death(on_ceph: str, ceph: Ceph) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # for the cluster to start on a busy machine
 def test_ceph_checks_who_asks(on_ceph: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(StoreUnavailable, match=r"credentials for s3://.* are missing or refused"):
