@@ -19,6 +19,7 @@ from tasks.plane import pictures
 from tasks.sample_plan import Records, Sample
 from tasks.told import Told
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
+from vqgan_core.config.tokenizer import TOP
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
 from vqgan_core.tokenizer import Tokenizer
 
@@ -69,7 +70,7 @@ class Drawer:
             abouts = [{"log_probability": round(score, 6)} for score in scores]
         else:
             grids = self._sample(batch)
-        images = self.tokenizer.decode(grids)
+        images = self.tokenizer.decode(grids, self._top(batch))
         if self.score is not None:
             scores = self.score(images, self._labels(batch)).double().tolist()
             abouts = [{"score": round(score, 6)} for score in scores]
@@ -112,6 +113,14 @@ class Drawer:
             return None
         columns = self.told.columns([item.told for item in batch if item.told is not None])
         return {name: tokens.to(self.device) for name, tokens in columns.items()}
+
+    def _top(self, batch: Sequence[Sample]) -> Tensor | None:
+        """Of a tokenizer of two levels, the coarser grid, which the prior was told."""
+        columns = self._columns(batch)
+        if self.tokenizer.top is None or columns is None:
+            return None
+        (about,) = (column for column in self.prior.spec.columns if column.name == TOP)
+        return columns[TOP].reshape(len(batch), about.height, about.width)
 
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
         return self._labels(batch) if self.prior.takes_labels else None

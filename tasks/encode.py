@@ -25,6 +25,7 @@ from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_par
 from datasets.views import VIEWS
 from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import Drift, judge, measure, trained_on
+from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
@@ -91,9 +92,9 @@ class _Units:
         require_plane(model, self.corpus)
         self.model = model
         self.conditions = conditions_of(config, self.corpus, tokenizer, others)
-        self.meta = _meta(config, model, self.corpus, tokenizer).model_copy(
-            update={"columns": tuple(condition.column for condition in self.conditions)}
-        )
+        meta = _meta(config, model, self.corpus, tokenizer)
+        columns = (*upper_levels(meta, model), *(condition.column for condition in self.conditions))
+        self.meta = meta.model_copy(update={"columns": columns})
         self._corpus_artifact = corpus
 
     def units(self) -> list[_Unit]:
@@ -180,9 +181,9 @@ class _Encoder(_Units):
             shown = Shown(batch, seen, windows, self.device)
             own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
             with autocast(self.device, self.config.precision):
-                indices = self.tokenizer.encode(images_of(own, self.model))
-            others = {each.column.name: each.tokens(shown) for each in self.conditions}
-            yield {TARGET: indices.flatten(1).cpu().numpy(), **others}
+                grids = self.tokenizer.encode_levels(images_of(own, self.model))
+            levels = {name: grid.flatten(1).cpu().numpy() for name, grid in grids.items()}
+            yield levels | {each.column.name: each.tokens(shown) for each in self.conditions}
 
 
 def _build(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
+from tasks.levels import check_levels
 from vqgan_core.config import (
     BoxesCondition,
     ConfigError,
@@ -39,6 +40,7 @@ def check_columns(config: PipelineConfig) -> None:
     Raises:
         ConfigError: names the column and those that there will be.
     """
+    check_levels(config.tokenizer, config.prior)
     of_the_image = [TARGET] if config.tokenizer.top is None else [TARGET, TOP]
     written = [*of_the_image, *sorted(config.encode.conditions)]
     for field, names in (("target", [config.prior.target]), ("condition_columns", config.prior.condition_columns)):
@@ -60,6 +62,9 @@ def expected_columns(config: PipelineConfig, published: Callable[[str], Tokenize
     size_px = config.tokenizer.autoencoder.resolution_px
     side = config.tokenizer.grid(size_px, size_px)[0]
     found = {}
+    if config.tokenizer.top is not None:  # its operations are those of the image's own tokens
+        height, width = config.tokenizer.grids(size_px, size_px)[TOP]
+        found[TOP] = ExpectedColumn(_spec(TOP, config.tokenizer.top.codebook_size, height, width))
     for name, condition in config.encode.conditions.items():
         if isinstance(condition, CoordinatesCondition):
             found[name] = ExpectedColumn(_spec(name, condition.num_levels, side, side))

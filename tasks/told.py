@@ -22,6 +22,7 @@ from tasks.columns import check_compatible
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import pictures, voc_palette
 from vqgan_core.config import BoxesCondition
+from vqgan_core.config.tokenizer import TOP
 from vqgan_core.prior import Prior
 from vqgan_core.prior.coordinates import coordinate_image
 from vqgan_core.prior.layouts import layout_objects
@@ -81,7 +82,8 @@ def pictures_of(
     if kind == "boxes":
         return [_layout(column, row) for row in tokens.tolist()]
     tokenizer = store.lookup("tokenizer", column.tokenizer_fingerprint) if column.tokenizer_fingerprint else None
-    if tokenizer is None:  # coordinates, and whatever was made without a tokenizer that this store has
+    # Coordinates, a coarser level that means nothing alone, and what no tokenizer made that this store has.
+    if tokenizer is None or column.name == TOP:
         levels = coordinate_image(grids, column.factor, column.codebook_size)
         return list((levels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     with torch.no_grad():
