@@ -156,14 +156,15 @@ def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[t
 def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     drawer = _drawer(config, given)
     prior = drawer.prior
-    samples = planned(config, prior.spec.num_classes if prior.takes_labels else 0, drawer.records, drawer.told)
+    num_classes = prior.spec.num_classes if prior.takes_labels else 0
+    samples = planned(config, num_classes, drawer.records, drawer.told)
     drawn = _draw_shards(drawer, samples, work)
     files = drawn if drawer.score is None else _kept(config, drawn)
     class_names = prior.spec.class_names if prior.takes_labels else ()
     summary: dict[str, Any] = {"class_names": list(prior.spec.class_names)}
     if drawer.told is None:
         files = {**files, "grid.png": _grid(files, config, class_names)}
-        count = config.num_per_class * max(1, len(class_names))
+        count = config.num_per_class * max(1, num_classes)
     else:
         pictures = drawer.told.pictures(work.store, drawer.device)
         files = {**files, "grid.png": _grid_of_conditions(files, config, pictures)}

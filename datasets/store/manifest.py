@@ -11,11 +11,12 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from datasets.store.errors import ArtifactTooNew, CorruptObject
 from datasets.store.fingerprint import digest_of, sha256
 from datasets.store.names import artifact_folder, check_file, check_kind, check_name
-from vqgan_core.config import Config
+from vqgan_core.config import Config, sha256_json
 
 __all__ = ["SCHEMA_VERSION", "ArtifactRef", "Cost", "FileEntry", "InputRef", "Manifest", "describe", "to_json"]
 
 SCHEMA_VERSION = 1
+_CHECKSUM = "checksum"
 
 Kind = Annotated[str, AfterValidator(check_kind)]
 Name = Annotated[str, AfterValidator(check_name)]
@@ -123,8 +124,9 @@ class Manifest(BaseModel):
         yield from self.views
 
     def to_bytes(self) -> bytes:
-        """The content of manifest.json."""
-        return to_json(self.model_dump(mode="json"))
+        """The content of manifest.json, with a checksum of all the rest in it: one changed bit is found out."""
+        content = self.model_dump(mode="json")
+        return to_json(content | {_CHECKSUM: sha256_json(content)})
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Manifest:
@@ -140,7 +142,7 @@ class Manifest(BaseModel):
                 f"{where} has schema version {version}, this Tessera reads up to {SCHEMA_VERSION}: update it"
             )
         try:
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(_without_checksum(data, where))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "the file"
@@ -155,6 +157,23 @@ def describe(path: str, data: bytes) -> FileEntry:
 def to_json(value: Mapping[str, Any]) -> bytes:
     """JSON that is the same for the same value, and that a person can read."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+
+def _without_checksum(data: bytes, where: str) -> bytes:
+    """The content, verified. Manifests from before there was a checksum have none.
+
+    Raises:
+        CorruptObject: the content is not what was written.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return data  # what is wrong with it is said where it is parsed
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        return data
+    if content.pop(_CHECKSUM) != sha256_json(content):
+        raise CorruptObject(f"{where} is damaged: its checksum is not that of its content")
+    return json.dumps(content).encode()
 
 
 def _schema_version(data: bytes) -> int:

@@ -83,7 +83,7 @@ def test_what_is_published_is_found_and_read(store: Store) -> None:
 def test_the_manifest_says_everything(store_on_disk: Store) -> None:
     manifest = publish(store_on_disk).manifest
     stored = json.loads(store_on_disk.storage.read(f"{FOLDER}/manifest.json"))
-    assert set(stored) == set(Manifest.model_fields)
+    assert set(stored) == set(Manifest.model_fields) | {"checksum"}
     assert stored["schema_version"] == 1
     assert stored["recipe"] == {"size_px": 32}
     assert stored["inputs"] == [{"kind": "source", "fingerprint": "s", "digest": "1" * 64}]
@@ -299,6 +299,19 @@ def test_replies_that_lie_are_found_out(s3_url: str, faults: Faults) -> None:
     faults.add("corrupt", path="index.parquet", times=10**6)
     with pytest.raises(CorruptObject, match="is damaged"):
         artifact.read("index.parquet")
+
+
+def test_any_changed_bit_of_a_manifest_is_found_out(tmp_path: Path) -> None:
+    manifest = publish(Store.open(str(tmp_path))).manifest
+    data = manifest.to_bytes()
+    assert Manifest.from_bytes(data, where="here") == manifest
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        try:
+            found = Manifest.from_bytes(changed, where="here")
+        except (CorruptObject, ArtifactTooNew):
+            continue
+        assert found == manifest, f"byte {place}: {changed[place - 20 : place + 20]!r}"  # white space, at the most
 
 
 def test_a_lookup_costs_few_requests(s3_url: str, faults: Faults) -> None:
