@@ -27,6 +27,7 @@ KEY_ID, SECRET = "CEPHTESTKEY", "ceph-test-secret"
 ROOT = Path(os.environ.get("TESSERA_CEPH", Path(__file__).resolve().parents[1] / ".ceph"))
 _LIB = ROOT / "usr/lib/x86_64-linux-gnu"
 _CLUSTER, _DISK = "11111111-2222-3333-4444-555555555555", "22222222-2222-3333-4444-555555555555"
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _START_SECONDS = 400.0  # 20 on an idle machine
 _CONFIG = """
 [global]
@@ -120,7 +121,7 @@ class Ceph:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                urllib.request.urlopen(self.endpoint, timeout=30).close()  # noqa: S310 - http, ours
+                _WITHOUT_PROXY.open(self.endpoint, timeout=30).close()
                 return
             except urllib.error.HTTPError:  # an answer, too
                 return

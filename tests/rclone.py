@@ -49,7 +49,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            urllib.request.urlopen(url, timeout=30).close()  # noqa: S310 - http, ours
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30).close()
             return
         except urllib.error.HTTPError:  # an answer, too
             return

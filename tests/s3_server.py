@@ -47,7 +47,8 @@ def s3_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory
     monkeypatch.setenv("TESSERA_CACHE", str(tmp_path_factory.mktemp("cache")))
     bucket = f"tessera-{uuid.uuid4().hex[:12]}"
     request = urllib.request.Request(f"{moto_endpoint}/{bucket}", method="PUT")  # noqa: S310 (http, ours)
-    urllib.request.urlopen(request).close()  # noqa: S310 (boto3 would take half a second to load its models)
+    # boto3 would take half a second to load its models; urlopen would ask whatever proxy its first caller had.
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
     return f"s3://{bucket}/some/prefix"
 
 

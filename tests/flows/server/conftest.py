@@ -15,8 +15,8 @@ from tests.flows.server.service import Service, until
 from tests.processes import Marked
 from tests.tiny import Published, write_preset
 
-#: A worker asks for runs, and hears of changes, more often than people need.
-IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+#: A worker asks for runs more often than people need, and says what it would say to them.
+IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"}
 #: Secrets that every worker is given, and that may be found nowhere afterwards.
 PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": "planted-77d0a3c5e81b"}
 

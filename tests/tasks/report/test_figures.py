@@ -19,7 +19,7 @@ def test_colours_are_variables_of_the_page() -> None:
     drawing = curves_svg(CURVES) + histogram_svg(CodeUse([5, 3, 0, 1], usage=0.75, perplexity=2.5))
     assert not re.search(r"(fill|stroke): ?#", drawing), "a colour that a dark page cannot change"
     used = set(re.findall(r"var\(--([a-z0-9-]+)\)", drawing))
-    template = (Path(__file__).parents[3] / "tasks/report/report.html.j2").read_text()
+    template = (Path(__file__).parents[3] / "tasks/report/style.css.j2").read_text()
     assert {"series-0", "series-1", "muted", "rule"} <= used
     assert all(template.count(f"--{name}:") == 2 for name in used), "defined for light and for dark"
 

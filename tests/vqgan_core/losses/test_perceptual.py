@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -45,6 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.hub.set_dir(str(tmp_path / "hub"))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # urlopen keeps the proxies of its first call for ever
     yield tmp_path / "hub" / "checkpoints"
     torch.hub.set_dir(before)
 
