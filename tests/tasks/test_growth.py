@@ -367,7 +367,7 @@ def num_shards(config: PipelineConfig) -> int:
 
 def upload(url: str, folder: Path, numbers: range) -> None:
     write(folder, numbers)
-    fs, root = fsspec.core.url_to_fs(url)
+    fs, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
     for number in numbers:
         fs.pipe_file(f"{root}/a/{number:03d}.png", (folder / "a" / f"{number:03d}.png").read_bytes())
 

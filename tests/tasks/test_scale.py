@@ -35,7 +35,7 @@ def _one_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_requests_are_what_a_server_counts(s3_url: str, faults: Faults, digit_folder: Path, tmp_path: Path) -> None:
     small = {"shard__images_per_shard": 60, "tokenizer__training__num_steps": 1}
     tokenizer = build(tiny_config(tmp_path / "store", digit_folder, **small), "train_tokenizer")["tokenizer"]
-    fs, root = fsspec.core.url_to_fs(f"{s3_url}/images")
+    fs, root = fsspec.core.url_to_fs(f"{s3_url}/images", skip_instance_cache=True)
     source = write_digits(tmp_path / "digits")
     for path in source.rglob("*.png"):
         fs.pipe_file(f"{root}/{path.relative_to(source)}", path.read_bytes())
