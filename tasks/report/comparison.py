@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.report.figures import curves_svg
 from tasks.report.inputs import Curves
 from tasks.report.markdown import escaped, photograph, table
 from tasks.report.pictures import Picture, data_uri, fitted, grid
+from tasks.report.template import filled
 from tasks.report.wording import number, spread_of, without_secrets
 from vqgan_core.evaluation import Metric
 
@@ -62,14 +61,8 @@ class Comparison:
 
 def render_comparison(comparison: Comparison) -> str:
     """Write the page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return filled(
+        _TEMPLATE,
         columns=[_heading(column) for column in comparison.columns],
         differences=[(row.name, [_shown(value) for value in row.values]) for row in comparison.differences],
         metrics=_metric_rows(comparison),

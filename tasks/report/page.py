@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from tasks.report.figures import curves_svg, histogram_svg
 from tasks.report.inputs import Curves, ReportInputs, SampleRow
 from tasks.report.pictures import Picture, data_uri, fitted
+from tasks.report.template import filled
 from tasks.report.wording import byte_size, depends_on, duration, number, spread_of, without_secrets
 
 __all__ = ["render"]
@@ -34,14 +33,8 @@ _SUMMARY_ITEMS = 3
 
 def render(inputs: ReportInputs) -> str:
     """Write the page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return filled(
+        _TEMPLATE,
         inputs=inputs,
         pairs=_pairs(inputs.originals, inputs.reconstructions),
         samples=[_sample_row(row) for row in inputs.samples],
