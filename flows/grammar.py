@@ -215,6 +215,7 @@ def _add_models(commands: Commands) -> None:
         ("taming", "taming-transformers: VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer"),
         ("llamagen", "LlamaGen: VQ models, class-conditional GPTs"),
         ("diffusers", "diffusers: VQModel"),
+        ("dalle", "DALL·E: its dVAE, encoder and decoder in one file"),
     ):
         command = imports.add(name, whose, "models:import_model")
         command.set_defaults(project=name)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vqgan_core.config import AutoencoderConfig, GumbelQuantizerConfig, TokenizerConfig, VectorQuantizerConfig
+from vqgan_core.legacy.layouts import TAMING, vqgan_of
 from vqgan_core.tokenizer import Tokenizer
 
 __all__ = [
@@ -167,7 +168,7 @@ def _gumbel(params: Mapping[str, Any]) -> GumbelQuantizerConfig:
 
 def config_to_taming(config: TokenizerConfig) -> dict[str, Any]:
     """Their YAML of one of our tokenizers, without losses: as a `VQModel`, or a `GumbelVQ`."""
-    autoencoder, quantizer = config.autoencoder, config.quantizer
+    autoencoder, quantizer = vqgan_of(config, TAMING.name), config.quantizer
     params: dict[str, Any] = {
         "embed_dim": config.codebook_dim,
         "n_embed": config.codebook_size,

@@ -1,7 +1,7 @@
 """The config beside a checkpoint of another project: where it lies, and what of it concerns us.
 
 taming-transformers keeps a YAML with `model.target` and `model.params` beside the checkpoint, or in `configs` beside
-the checkpoint's folder; diffusers a `config.json`; LlamaGen mostly nothing.
+the checkpoint's folder; diffusers a `config.json`; LlamaGen mostly nothing, DALL·E nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vqgan_core.legacy.checkpoint_file import CheckpointError
 
 __all__ = ["Project", "TheirConfig", "read_config"]
 
-Project = Literal["taming", "llamagen", "diffusers"]
+Project = Literal["taming", "llamagen", "diffusers", "dalle"]
 
 _UNCONDITIONAL = "__is_unconditional__"
 _FIRST_STAGE = "__is_first_stage__"
@@ -88,6 +88,12 @@ def read_config(project: Project, weights: Path, given: Path | None) -> TheirCon
     Raises:
         CheckpointError: it cannot be read, is none, or there are several beside the weights.
     """
+    if project == "dalle":
+        if given is not None:
+            raise CheckpointError(
+                "--config: a dVAE of DALL·E has none, its shapes say all; correct fields with key=value"
+            )
+        return None
     if given is not None:
         return _parsed(project, given)
     found = [(path, config) for path in _beside(project, weights) if (config := _parsed_or_none(project, path))]
