@@ -239,6 +239,9 @@ def _add_import_arguments(command: Parser) -> None:
     command.add_argument("--num-classes", type=int, metavar="N", help="of a prior, if the config does not say")
     command.add_argument("--sos-token", type=int, metavar="N", help="of an unconditional prior")
     command.add_argument(
+        "--condition", metavar="NAME", help="what the corpus calls what a prior is told, if not what the config does"
+    )
+    command.add_argument(
         "--tokenizer", metavar="FINGERPRINT", help="whose tokens the prior reads, if not the file's own"
     )
     command.add_argument("--tokenizer-only", action="store_true", help="leave the file's prior alone")

@@ -140,14 +140,15 @@ class Pipeline:
     def told(self, prior: Artifact) -> Artifact | None:
         """The token dataset that a prior's samples are told records of; None where it is told no columns.
 
-        That is a given one, or else the one that a given prior was trained on, or else this pipeline's own.
+        That is a given one, or else the one that a given prior was trained on (if it was trained here), or else this
+        pipeline's own.
         """
         if not prior_config(prior)[0].condition_columns:
             return None
-        if "prior" not in self._given or "tokens" in self._given:
+        trained_on = [ref for ref in prior.manifest.inputs if ref.kind == "tokens"]
+        if "prior" not in self._given or "tokens" in self._given or not trained_on:
             return self.artifact("tokens")
-        (trained_on,) = (ref for ref in prior.manifest.inputs if ref.kind == "tokens")
-        return find_artifact(self.store, trained_on.fingerprint, "tokens")
+        return find_artifact(self.store, trained_on[0].fingerprint, "tokens")
 
     @cached_property
     def listing(self) -> Listing:

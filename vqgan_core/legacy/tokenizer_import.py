@@ -23,7 +23,7 @@ from vqgan_core.legacy.checkpoint_file import CheckpointError
 from vqgan_core.legacy.key_report import KeyReport
 from vqgan_core.legacy.layouts import DIFFUSERS, LLAMAGEN, TAMING, Layout, import_state
 from vqgan_core.legacy.other_tokenizers import config_from_diffusers, config_from_llamagen, llamagen_args_of
-from vqgan_core.legacy.taming_tokenizer import Model, config_from_taming, ddconfig_of, our_key
+from vqgan_core.legacy.taming_tokenizer import config_from_taming, ddconfig_of, model_of, our_key
 from vqgan_core.legacy.their_config import Project, TheirConfig
 from vqgan_core.tokenizer import Tokenizer
 
@@ -168,8 +168,8 @@ def _asked(resolution_px: int | None) -> int:
 
 
 def _taming(state: Mapping[str, Tensor], theirs: TheirConfig | None, resolution_px: int | None) -> TokenizerConfig:
-    kind: Model = "GumbelVQ" if "quantize.embed.weight" in state else "VQModel"
     params = ddconfig_of(state, resolution_px=_asked(resolution_px)) if theirs is None else theirs.params
+    kind = model_of(state, "" if theirs is None else theirs.target)
     return _complete(theirs, lambda: config_from_taming(params, model=kind))
 
 
