@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation", "top-prior"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -99,6 +99,8 @@ def _add_run(commands: Commands) -> None:
         stage.set_defaults(stage=name.replace("-", "_"))
         for kind in READS.get(name, ()):
             told = f"read this {kind} artifact, not the config's own"
+            if kind == "top-prior":
+                told = "draw the coarser of two levels with this prior, instead of telling records of it"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
         if name == "train-tokenizer":

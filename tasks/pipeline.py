@@ -54,7 +54,7 @@ class Pipeline:
     Args:
         config: the whole pipeline's config.
         given: artifacts to read instead of those that the config's own stages make: kind → fingerprint, unique
-            beginning of one, or URI.
+            beginning of one, or URI. Kinds are those of artifacts, and `top_prior`.
     """
 
     def __init__(self, config: PipelineConfig, given: Mapping[str, str | None] | None = None) -> None:
@@ -79,7 +79,9 @@ class Pipeline:
         found = {}
         if "tokens" in sample.reads(self.config.sample):
             found["tokens"] = self.artifact("tokens")
-        elif (told := self.told(prior)) is not None:
+        if name := self._given.get("top_prior"):
+            found["top_prior"] = find_artifact(self.store, name, "prior")
+        elif "tokens" not in found and (told := self.told(prior)) is not None:
             found["tokens"] = told
         if "evaluation" in self._given:
             found["evaluation"] = self.artifact("evaluation")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vqgan_core.config import AutoencoderConfig, ConfigError, TokenizerConfig
+from vqgan_core.config import AutoencoderConfig, ConfigError, DvaeAutoencoderConfig, TokenizerConfig
 from vqgan_core.tokenizer import Tiling, Tokenizer, decode_tiled, encode_tiled
 
 SMALL: dict[str, Any] = {
@@ -41,18 +42,35 @@ def test_widths_and_grids() -> None:
     assert not any("norm" in name or "attention" in name for name, _ in tokenizer.named_modules())
 
 
+def reach_px(config: TokenizerConfig) -> tuple[int, int]:
+    """How far an index sees beyond its cell, and a pixel around its own, by the sizes of the convolutions."""
+    autoencoder = config.autoencoder
+    assert isinstance(autoencoder, DvaeAutoencoderConfig)
+    blocks = 3 * autoencoder.num_res_blocks * (2**autoencoder.num_levels - 1)  # three convolutions of 3x3 each
+    return 3 + blocks, blocks
+
+
 def test_tiles_of_it_are_the_image() -> None:
-    """Each index sees 3 + 3·(1 + 2 + 4) px to either side, and each pixel as many around its index."""
+    """With overlaps of twice and four times its reach, as the module of tiles says."""
     tokenizer = make()
+    assert reach_px(tokenizer.config) == (24, 21)
     images = torch.rand(1, 3, 160, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         whole = tokenizer.encode(images)
         assert len(whole.unique()) > 2
-        assert torch.equal(encode_tiled(tokenizer, images, Tiling(96, 64))["indices"], whole)
-        decoded = decode_tiled(tokenizer, {"indices": whole}, Tiling(128, 96))
-        torch.testing.assert_close(decoded, tokenizer.decode(whole), rtol=0, atol=1e-5)
+        assert torch.equal(encode_tiled(tokenizer, images, Tiling(96, 48))["indices"], whole)
+        expected = tokenizer.decode(whole)
+        decoded = decode_tiled(tokenizer, {"indices": whole}, Tiling(128, 84))
+        torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-5)
         narrow = decode_tiled(tokenizer, {"indices": whole}, Tiling(64, 4))
-        assert (narrow - tokenizer.decode(whole)).abs().max() > 1e-3
+    assert (narrow - expected).abs().max() > 1e-3
+
+
+def test_the_overlaps_that_the_readme_gives_for_the_preset() -> None:
+    preset = TokenizerConfig.load(overrides={**SMALL, "autoencoder.num_levels": 4, "autoencoder.num_res_blocks": 2})
+    encode, decode = reach_px(preset)
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"`dvae-f8` with overlaps of {-(-2 * encode // 8) * 8} and {4 * decode} px" in readme
 
 
 @pytest.mark.parametrize(
