@@ -55,7 +55,7 @@ def test_its_tokens_train_a_prior(cli: CommandLine, weights: Path, digit_folder:
 def test_what_does_not_fit_is_one_line(cli: CommandLine, weights: Path, tmp_path: Path) -> None:
     arguments = ("import", "dalle", weights, "--store", tmp_path / "store")
     for change, message in (
-        ("codebook_size=1024", "K1024 × 8 with this config: 4 keys"),
+        ("codebook_size=1024", "K1024 × 8 with this config: 3 keys"),
         ("autoencoder.num_levels=3", "missing or of another shape"),
         ("autoencoder.num_res_blocks=2", "missing or of another shape"),
         ("quantizer.kind=vector", "only quantizer gumbel takes"),

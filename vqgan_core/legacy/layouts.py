@@ -168,9 +168,15 @@ def vqgan_of(config: TokenizerConfig, project: str) -> AutoencoderConfig:
 
 def _require_expressible(config: TokenizerConfig, layout: Layout) -> None:
     """What no key shows: in the project's code these tensors would be another model."""
-    quantizer, groups = config.quantizer, vqgan_of(config, layout.name).num_groups
+    quantizer, autoencoder = config.quantizer, vqgan_of(config, layout.name)
+    groups = autoencoder.num_groups
     if getattr(quantizer, "l2_normalize", False) and not layout.unit_vectors:
         raise ValueError(f"{layout.name} compares no unit vectors (l2_normalize): its code would choose other indices")
+    if quantizer.kind == "gumbel" and config.codebook_dim != autoencoder.latent_channels:
+        raise ValueError(
+            f"{layout.name} compares latents of latent_channels {autoencoder.latent_channels} with entries of "
+            f"codebook_dim {config.codebook_dim}: its code needs both to be the same"
+        )
     if layout.num_groups not in {None, groups}:
         raise ValueError(f"{layout.name} has norms of {layout.num_groups} groups, this tokenizer of {groups}")
 

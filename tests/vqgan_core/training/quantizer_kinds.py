@@ -44,11 +44,13 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
         "loss__adversarial": "none",
     },
     "dall-e": {
-        "autoencoder__kind": "dvae",
-        "autoencoder__image_channels": 1,
-        "autoencoder__resolution_px": 16,
-        "autoencoder__base_channels": 16,
-        "autoencoder__num_levels": 2,
+        "autoencoder": {
+            "kind": "dvae",
+            "image_channels": 1,
+            "resolution_px": 16,
+            "base_channels": 32,
+            "num_levels": 2,
+        },
         "quantizer__kind": "gumbel",
         "quantizer__straight_through": False,
         "quantizer__kl_weight": 0.01,
