@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.plane import pictures
-from tasks.sample_plan import Records, Sample
+from tasks.sample_plan import Records, Sample, large_grid
 from tasks.told import Told
+from tasks.upper_prior import draw_upper
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.config.tokenizer import TOP
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
@@ -48,6 +49,14 @@ class Drawer:
     records: Records | None = None
     """Records that are completed."""
     score: Score | None = None
+    upper: Prior | None = None
+    """Draws the column that the prior is told, in place of records."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that images are drawn of; 0: no prior is told any."""
+        told = self.prior if self.upper is None or self.prior.takes_labels else self.upper
+        return told.spec.num_classes if told.takes_labels else 0
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
         """What is drawn at once; beams are searched for a class, or a told record, at a time."""
@@ -65,30 +74,30 @@ class Drawer:
             ValueError: the prior cannot draw what is asked for.
         """
         abouts: list[dict[str, Any]] = [{} for _ in batch]
+        columns = self._columns(batch)
         if self.config.num_beams:
             grids, scores = self._search(batch)
             abouts = [{"log_probability": round(score, 6)} for score in scores]
         else:
-            grids = self._sample(batch)
-        images = self.tokenizer.decode(grids, self._top(batch))
+            grids = self._sample(batch, columns)
+        images = self.tokenizer.decode(grids, self._top(columns))
         if self.score is not None:
             scores = self.score(images, self._labels(batch)).double().tolist()
             abouts = [{"score": round(score, 6)} for score in scores]
         shown = pictures(images, self.tokenizer.config)
         return [Drawn(*one) for one in zip(batch, shown, abouts, strict=True)]
 
-    def _sample(self, batch: Sequence[Sample]) -> Tensor:
+    def _sample(self, batch: Sequence[Sample], columns: dict[str, Tensor] | None) -> Tensor:
         spec, config = self.prior.spec, self.config
         labels, seeds = self._given_labels(batch), [item.seed for item in batch]
         if config.size_px is not None:
-            return sample_large(self.prior, labels, seeds, config, self._grid(config.size_px))
+            grid = large_grid(config.size_px, self.tokenizer.config)
+            return sample_large(self.prior, labels, seeds, config, grid, columns=self._large_columns(batch))
         known = None
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
         known_first = config.completion.kind != "none" and config.completion.known_first
-        tokens = sample_tokens(
-            self.prior, labels, seeds, config, known=known, known_first=known_first, columns=self._columns(batch)
-        )
+        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first, columns=columns)
         return tokens.reshape(len(batch), spec.height, spec.width)
 
     def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:
@@ -102,25 +111,27 @@ class Drawer:
         scores: list[float] = found.log_probability[0, places].double().tolist()
         return found.tokens[0, places].reshape(len(batch), spec.height, spec.width), scores
 
-    def _grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
-        factor = self.tokenizer.factor
-        if any(side % factor for side in size_px):
-            raise ValueError(f"size_px {list(size_px)}: sides are multiples of the tokenizer's factor {factor}")
-        return size_px[0] // factor, size_px[1] // factor * self.tokenizer.quantizer.indices_per_latent
-
     def _columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
+        if self.upper is not None:
+            return {self.upper.config.target: draw_upper(self.upper, batch, self.config, self._labels(batch))}
         if self.told is None:
             return None
         columns = self.told.columns([item.told for item in batch if item.told is not None])
         return {name: tokens.to(self.device) for name, tokens in columns.items()}
 
-    def _top(self, batch: Sequence[Sample]) -> Tensor | None:
+    def _large_columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
+        if self.told is None:
+            return None
+        grids = self.told.grids([item.told for item in batch if item.told is not None])
+        return {name: grid.to(self.device) for name, grid in grids.items()}
+
+    def _top(self, columns: dict[str, Tensor] | None) -> Tensor | None:
         """Of a tokenizer of two levels, the coarser grid, which the prior was told."""
-        columns = self._columns(batch)
         if self.tokenizer.top is None or columns is None:
             return None
-        (about,) = (column for column in self.prior.spec.columns if column.name == TOP)
-        return columns[TOP].reshape(len(batch), about.height, about.width)
+        abouts = self.prior.spec.columns if self.told is None else self.told.about
+        (about,) = (column for column in abouts if column.name == TOP)
+        return columns[TOP].reshape(-1, about.height, about.width)
 
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
         return self._labels(batch) if self.prior.takes_labels else None

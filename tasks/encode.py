@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from datasets.corpus import Corpus, Record
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
-from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
+from datasets.token_file import TokenFile, TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from datasets.views import VIEWS
+from tasks.code_counts import CodeCounts
 from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import Drift, judge, measure, trained_on
+from tasks.encoded_size import encoded_px, own_grid, plane_px, said
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
-from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
+from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, sha256_json
 from vqgan_core.config.tokens import TARGET
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
@@ -91,6 +93,7 @@ class _Units:
         model = tokenizer_config(tokenizer)
         require_plane(model, self.corpus)
         self.model = model
+        self.size_px = encoded_px(config, model)
         self.conditions = conditions_of(config, self.corpus, tokenizer, others)
         meta = _meta(config, model, self.corpus, tokenizer)
         columns = (*upper_levels(meta, model), *(condition.column for condition in self.conditions))
@@ -171,13 +174,12 @@ class _Encoder(_Units):
         """Every column's tokens, batch by batch."""
         batch_size, view = self.config.execution.batch_size, VIEWS[unit.view]
         batches = self.corpus.sequential(
-            unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
+            unit.split, batch_size, shard=unit.shard, size_px=self.size_px,
             planes=planes_and(self.model, self.conditions), view=view,
         )  # fmt: skip
-        size = (self.model.window_px, self.model.window_px)
         for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
             seen = records[start : start + batch_size]
-            windows = [view.window((record.height, record.width), size) for record in seen]
+            windows = [view.window((record.height, record.width), self.size_px) for record in seen]
             shown = Shown(batch, seen, windows, self.device)
             own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
             with autocast(self.device, self.config.precision):
@@ -203,18 +205,15 @@ def _build(
             parts.append(part)
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
     known = trained_on(tokenizer, work.store)
-    reference, *of_splits = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
-    histograms = dict(zip(SPLITS, of_splits, strict=True))
+    reference, counts = np.zeros(encoder.meta.codebook_size, np.int64), CodeCounts(encoder.meta, SPLITS)
     for unit, part in zip(units, parts, strict=True):
-        counts = _histogram(work, part, encoder.meta)
-        histograms[unit.split] += counts
-        reference += counts * (unit.shard in known)
-    new = sum(of_splits) - reference
+        reference += counts.add(_token_file(work, part)) * (unit.shard in known)
+    new = sum(counts.own.values()) - reference
     drift = measure(reference, new, request(config, corpus, tokenizer, others), tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
-    files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
-    return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
+    summary = _summary(encoder, counts.own, drift)
+    return Product(files=counts.files(), parts=parts, summary=summary, device=str(encoder.device))
 
 
 def _headway(
@@ -231,8 +230,7 @@ def _headway(
 
 
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
-    size_px = model.autoencoder.resolution_px
-    height, width = model.grid(size_px, size_px)
+    height, width = own_grid(config, model)
     plane = {} if model.plane == ImagePlane() else {"plane": model.plane.recipe()}
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
@@ -243,16 +241,17 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
         width=width,
         class_names=corpus.class_names,
         preprocessing={
-            "size_px": size_px, "channels": model.autoencoder.image_channels, "precision": config.precision, **plane
+            "size_px": said(plane_px(encoded_px(config, model), model)),
+            "channels": model.autoencoder.image_channels,
+            "precision": config.precision,
+            **plane,
         },
-    )  # fmt: skip
+    )
 
 
-def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
-    """How often each code occurs in a part."""
+def _token_file(work: Work, part: Part) -> TokenFile:
     entry = part.files[0]
-    file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
-    return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
+    return read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
 
 
 def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,22 @@ import pytest
 import torch
 
 from datasets.corpus import Corpus
+from datasets.ingest.tar import read_tar
+from datasets.store import Artifact, Store
 from datasets.tokens import TokenDataset
+from tasks import sample, train_prior
+from tasks.config import PipelineConfig
+from tasks.drawing import Drawer
 from tasks.expected_columns import check_columns, expected_columns
 from tasks.models import load_prior, load_tokenizer
 from tasks.sample import read_samples
+from tasks.sample_plan import planned, records_of
+from tasks.stage import execute
+from tasks.token_reports import contents
+from tasks.told import Told
 from tests import tiny
-from vqgan_core.config import ConfigError
+from vqgan_core.config import ConfigError, SampleConfig
+from vqgan_core.quantizers import CodeUsage
 
 CPU = torch.device("cpu")
 TWO_LEVELS: dict[str, Any] = {
@@ -30,11 +41,21 @@ TWO_LEVELS: dict[str, Any] = {
 }
 
 
-def test_from_images_to_an_evaluation(tmp_path: Path, digit_folder: Path) -> None:
-    config = tiny.tiny_config(tmp_path / "store", digit_folder, **TWO_LEVELS)
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, digit_folder: Path) -> PipelineConfig:
+    """A pipeline of two levels."""
+    return tiny.tiny_config(tmp_path_factory.mktemp("levels"), digit_folder, **TWO_LEVELS)
+
+
+@pytest.fixture(scope="module")
+def made(config: PipelineConfig) -> dict[str, Artifact]:
+    """What it makes."""
     check_columns(config)
+    return tiny.build(config)
+
+
+def test_from_images_to_an_evaluation(config: PipelineConfig, made: dict[str, Artifact]) -> None:
     expected = expected_columns(config, lambda _: config.tokenizer)["indices_top"].spec
-    made = tiny.build(config)
     tokenizer, tokens = load_tokenizer(made["tokenizer"], CPU), TokenDataset.open(made["tokens"])
     column = tokens.meta.column("indices_top")
     assert (column.height, column.width, column.codebook_size, column.factor) == (2, 2, 8, 8)
@@ -47,6 +68,79 @@ def test_from_images_to_an_evaluation(tmp_path: Path, digit_folder: Path) -> Non
     assert [spec.name for spec in prior.spec.columns] == ["indices_top"]
     assert [pixels.shape for pixels, _ in read_samples(made["samples"])] == [(16, 16)] * 3
     assert json.loads(made["evaluation"].read("metrics.json"))
+
+
+def test_the_codes_of_each_column_are_counted(made: dict[str, Artifact]) -> None:
+    tokens = TokenDataset.open(made["tokens"])
+    for name, column in (("codes.json", "indices"), ("codes-indices_top.json", "indices_top")):
+        counts = json.loads(made["tokens"].read(name))
+        assert counts == {split: tokens.code_histogram(split, column).tolist() for split in ("train", "val")}
+    own, top = contents(made["tokens"])["columns"]
+    assert (own["name"], own["grid"], top["name"], top["grid"]) == ("indices", [4, 4], "indices_top", [2, 2])
+    usage = CodeUsage(tokens.code_histogram(column="indices_top"))
+    assert (top["perplexity"], top["usage"], top["codebook_size"]) == (usage.perplexity, usage.usage, 8)
+
+
+def test_the_records_that_are_told_are_completed(config: PipelineConfig, made: dict[str, Artifact]) -> None:
+    """A prior with condition columns draws the rest of the record whose columns it is told, several times each."""
+    fields = {"completion": {"kind": "upper"}, "num_per_class": 2, "execution": {"device": "cpu", "num_threads": 1}}
+    asked = SampleConfig.validated(config.sample.model_dump() | fields, origin="test")
+    store, tokens = Store.open(config.store), TokenDataset.open(made["tokens"])
+    request = sample.request(asked, made["prior"], made["tokenizer"], tokens=made["tokens"])
+    samples = store.get(execute(request, store))
+    keys = [key for key in tokens.keys("val")[:3] for _ in range(2)]
+    data = {member.name: data for member, data in read_tar(io.BytesIO(samples.read("samples-000000.tar")))}
+    data |= {member.name: data for member, data in read_tar(io.BytesIO(samples.read("samples-000001.tar")))}
+    abouts = [json.loads(data[name]) for name in sorted(data) if name.endswith(".json")]
+    assert [(about["record"], about["told"]["key"]) for about in abouts] == [(key, key) for key in keys]
+    tokenizer, model = load_tokenizer(made["tokenizer"], CPU), load_prior(made["prior"], CPU)
+    drawer = Drawer(
+        asked, model, tokenizer, CPU, Told.open(made["tokens"], model, "val", 3),
+        records_of(asked, model.config, model.spec, tokens),
+    )  # fmt: skip
+    batch = planned(asked, model.spec.num_classes, drawer.records, drawer.told)
+    drawn = drawer._sample(batch, drawer._columns(batch)).flatten(1)
+    whole = tokens.tokens("val")[:3].repeat_interleave(2, dim=0)
+    assert torch.equal(drawn[:, :8], whole[:, :8])
+    assert not torch.equal(drawn[:, 8:], whole[:, 8:])
+    elsewhere = asked.model_copy(update={"condition_split": "train"})
+    with pytest.raises(ValueError, match=r"completion\.split val with condition_split train: .* give the same split"):
+        records_of(elsewhere, model.config, model.spec, tokens)
+
+
+def test_two_priors_draw_both_levels(config: PipelineConfig, made: dict[str, Artifact], tmp_path: Path) -> None:
+    """The coarser level is drawn first, from its class, and the finer one is told it: no record is."""
+    store, tokens = Store.open(config.store), made["tokens"]
+    fields = {"target": "indices_top", "condition_columns": ()}
+    upper = store.get(execute(train_prior.request(config.prior.model_copy(update=fields), tokens), store))
+    digests = set()
+    for batch_size in (1, 8):
+        fields = {"num_per_class": 2, "execution": {"device": "cpu", "num_threads": 1, "batch_size": batch_size}}
+        asked = SampleConfig.validated(config.sample.model_dump() | fields, origin="test")
+        request = sample.request(asked, made["prior"], made["tokenizer"], upper=upper)
+        assert [ref.kind for ref in request.inputs] == ["prior", "tokenizer", "prior"]
+        elsewhere = Store.open(str(tmp_path / str(batch_size)))
+        samples = elsewhere.get(execute(request, elsewhere))
+        assert [label for _, label in read_samples(samples)] == [label for label in range(10) for _ in range(2)]
+        digests.add(samples.ref.digest)
+    assert len(digests) == 1
+    lower, coarse = load_prior(made["prior"], CPU), load_prior(upper, CPU)
+    drawer = Drawer(asked, lower, load_tokenizer(made["tokenizer"], CPU), CPU, upper=coarse)
+    batch = planned(asked, drawer.num_classes)
+    columns = drawer._columns(batch)
+    assert columns is not None
+    assert (columns["indices_top"].shape, len(columns["indices_top"].unique(dim=0))) == ((20, 4), 20)
+    fine = drawer._sample(batch, columns)
+    assert not torch.equal(fine, drawer._sample(batch, {"indices_top": columns["indices_top"].flip(0)}))
+    for changed, message in (
+        ({"size_px": (32, 32)}, "leave size_px out"),
+        ({"completion": {"kind": "upper"}}, "leave completion out"),
+    ):
+        wrong = SampleConfig.validated(asked.model_dump() | changed, origin="test")
+        with pytest.raises(ConfigError, match=message):
+            sample.request(wrong, made["prior"], made["tokenizer"], upper=upper)
+    with pytest.raises(ConfigError, match=r"draws indices, and the prior is told \['indices_top'\]"):
+        sample.request(asked, made["prior"], made["tokenizer"], upper=made["prior"])
 
 
 def test_a_prior_that_cannot_make_an_image_is_refused_at_once(tmp_path: Path) -> None:
