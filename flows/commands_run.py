@@ -32,16 +32,7 @@ def run_stage(options: argparse.Namespace) -> int:
 
 def given_of(options: argparse.Namespace) -> dict[str, str]:
     """The artifacts that a command was told to read."""
-    kinds = (
-        "corpus",
-        "tokenizer",
-        "tokens",
-        "prior",
-        "samples",
-        "evaluation",
-        "condition_tokenizer",
-        "condition_prior",
-    )
+    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "condition_tokenizer")
     return {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
 
 

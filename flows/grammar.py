@@ -103,9 +103,6 @@ def _add_run(commands: Commands) -> None:
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
         if name == "train-tokenizer":
             stage.add_argument("--condition-tokenizer", metavar="NAME", help="train this one of condition_tokenizers")
-        if name == "sample":
-            told = "let this prior draw the column that the prior is told"
-            stage.add_argument("--condition-prior", metavar="FINGERPRINT", help=told)
     sweep = commands.add_with_config(
         "sweep", "try guidance and temperature on a prior, and name the best", "sweep:sweep"
     )

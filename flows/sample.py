@@ -20,7 +20,6 @@ def sample(
     tokenizer: str | None = None,
     tokens: str | None = None,
     evaluation: str | None = None,
-    condition_prior: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw images from a prior.
@@ -33,14 +32,11 @@ def sample(
         tokens: fingerprint of the tokens artifact whose records are completed, or told to a prior with condition
             columns; empty: the one that this preset's own stage made, or that the prior was trained on.
         evaluation: fingerprint of the evaluation artifact whose classifier rejects images; needed for that alone.
-        condition_prior: fingerprint of a prior that draws the column that the prior is told (its prior.target), for
-            example the coarser level of a VQ-VAE-2; empty: records of a token dataset are told.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published samples artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    given = {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation}
-    pipeline = Pipeline(config, {**given, "condition_prior": condition_prior})
+    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation})
     return StageRunner(config).alone(pipeline.request("sample")).ref.model_dump(mode="json")

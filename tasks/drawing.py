@@ -18,7 +18,6 @@ from torch import Tensor
 from tasks.plane import pictures
 from tasks.sample_plan import Records, Sample, large_grid
 from tasks.told import Told
-from tasks.upper_prior import draw_upper
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.config.tokenizer import TOP
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
@@ -49,14 +48,6 @@ class Drawer:
     records: Records | None = None
     """Records that are completed."""
     score: Score | None = None
-    upper: Prior | None = None
-    """Draws the column that the prior is told, in place of records."""
-
-    @property
-    def num_classes(self) -> int:
-        """Classes that images are drawn of; 0: no prior is told any."""
-        told = self.prior if self.upper is None or self.prior.takes_labels else self.upper
-        return told.spec.num_classes if told.takes_labels else 0
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
         """What is drawn at once; beams are searched for a class, or a told record, at a time."""
@@ -74,20 +65,19 @@ class Drawer:
             ValueError: the prior cannot draw what is asked for.
         """
         abouts: list[dict[str, Any]] = [{} for _ in batch]
-        columns = self._columns(batch)
         if self.config.num_beams:
             grids, scores = self._search(batch)
             abouts = [{"log_probability": round(score, 6)} for score in scores]
         else:
-            grids = self._sample(batch, columns)
-        images = self.tokenizer.decode(grids, self._top(columns))
+            grids = self._sample(batch)
+        images = self.tokenizer.decode(grids, self._top(batch))
         if self.score is not None:
             scores = self.score(images, self._labels(batch)).double().tolist()
             abouts = [{"score": round(score, 6)} for score in scores]
         shown = pictures(images, self.tokenizer.config)
         return [Drawn(*one) for one in zip(batch, shown, abouts, strict=True)]
 
-    def _sample(self, batch: Sequence[Sample], columns: dict[str, Tensor] | None) -> Tensor:
+    def _sample(self, batch: Sequence[Sample]) -> Tensor:
         spec, config = self.prior.spec, self.config
         labels, seeds = self._given_labels(batch), [item.seed for item in batch]
         if config.size_px is not None:
@@ -112,8 +102,6 @@ class Drawer:
         return found.tokens[0, places].reshape(len(batch), spec.height, spec.width), scores
 
     def _columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
-        if self.upper is not None:
-            return {self.upper.config.target: draw_upper(self.upper, batch, self.config, self._labels(batch))}
         if self.told is None:
             return None
         columns = self.told.columns([item.told for item in batch if item.told is not None])
@@ -125,13 +113,14 @@ class Drawer:
         grids = self.told.grids([item.told for item in batch if item.told is not None])
         return {name: grid.to(self.device) for name, grid in grids.items()}
 
-    def _top(self, columns: dict[str, Tensor] | None) -> Tensor | None:
+    def _top(self, batch: Sequence[Sample]) -> Tensor | None:
         """Of a tokenizer of two levels, the coarser grid, which the prior was told."""
+        columns = self._columns(batch)
         if self.tokenizer.top is None or columns is None:
             return None
-        abouts = self.prior.spec.columns if self.told is None else self.told.about
-        (about,) = (column for column in abouts if column.name == TOP)
-        return columns[TOP].reshape(-1, about.height, about.width)
+        assert self.told is not None
+        (about,) = (column for column in self.told.about if column.name == TOP)
+        return columns[TOP].reshape(len(batch), about.height, about.width)
 
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
         return self._labels(batch) if self.prior.takes_labels else None

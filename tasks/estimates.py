@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
 from tasks.device_rate import WorkKind
-from tasks.encoded_size import encoded_px, own_grid
+from tasks.encoded_size import encoded_px, own_grid, plane_px
 from tasks.expected_columns import ExpectedColumn
 from tasks.sample_plan import large_grid, num_images
 from vqgan_core.config import TokenSpec
@@ -145,8 +145,9 @@ class Estimates:
     @property
     def _enlargement(self) -> float:
         """Pixels of a sample for each of a training image's; the decoder's attention, which grows faster, is small."""
-        size_px = self.config.sample.size_px
-        return 1.0 if size_px is None else size_px[0] * size_px[1] / self._size_px**2
+        model = self.config.tokenizer
+        size_px = self.config.sample.size_px or plane_px(encoded_px(self.config.encode, model), model)
+        return size_px[0] * size_px[1] / self._size_px**2
 
     def evaluate(self) -> Estimate:
         """Reconstructions, likelihood of the validation tokens, training and use of the domain classifier."""

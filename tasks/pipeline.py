@@ -74,13 +74,10 @@ class Pipeline:
     def of_samples(self, prior: Artifact) -> dict[str, Artifact]:
         """What samples of a prior are made from beside prior and tokenizer.
 
-        An evaluation comes later in the pipeline: another run's is read if it was given. So is a prior that draws the
-        column that this one is told.
+        An evaluation comes later in the pipeline: another run's is read if it was given.
         """
         found = {}
-        if name := self._given.get("condition_prior"):
-            found["upper"] = find_artifact(self.store, name, "prior")
-        elif "tokens" in sample.reads(self.config.sample):
+        if "tokens" in sample.reads(self.config.sample):
             found["tokens"] = self.artifact("tokens")
         elif (told := self.told(prior)) is not None:
             found["tokens"] = told

@@ -35,7 +35,6 @@ from tasks.report.pictures import grid, png_bytes
 from tasks.sample_plan import Records, Sample, num_drawn_per_class, num_images, planned, records_of
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.told import Told
-from tasks.upper_prior import check_upper
 from vqgan_core.config import ConfigError, SampleConfig, TorchvisionRejection
 from vqgan_core.evaluation import DomainClassifier
 from vqgan_core.evaluation.rejection import keep_best
@@ -57,12 +56,10 @@ class Given:
     """Whose records are completed, or told."""
     evaluation: Artifact | None = None
     """Whose classifier rejects."""
-    upper: Artifact | None = None
-    """The prior that draws what the prior is told."""
 
     def inputs(self) -> tuple[InputRef, ...]:
         """Those that there are, in order."""
-        present = (self.prior, self.tokenizer, self.tokens, self.evaluation, self.upper)
+        present = (self.prior, self.tokenizer, self.tokens, self.evaluation)
         return tuple(input_of(artifact) for artifact in present if artifact is not None)
 
 
@@ -79,7 +76,6 @@ def request(
     *,
     tokens: Artifact | None = None,
     evaluation: Artifact | None = None,
-    upper: Artifact | None = None,
 ) -> Request:
     """Ask for images of a prior.
 
@@ -90,26 +86,23 @@ def request(
         tokens: has the records that are completed, or that a prior with condition columns is told; not looked at
             otherwise.
         evaluation: has the domain classifier that rejects; not looked at otherwise.
-        upper: a prior that draws the condition column that the prior is told, in place of records that are told.
 
     Raises:
-        ConfigError: an artifact is needed and not given, or the priors do not fit together.
+        ConfigError: an artifact is needed and not given.
         ScorerWeightsError: the weights of a torchvision classifier are not there.
     """
     there = {"tokens": tokens, "evaluation": evaluation}
     needed = {kind: there[kind] for kind in reads(config)}
-    if upper is not None:
-        check_upper(config, prior_config(prior), prior_config(upper))
-    is_told = bool(prior_config(prior)[0].condition_columns) and upper is None
+    is_told = bool(prior_config(prior)[0].condition_columns)
     if is_told:
         needed["tokens"] = tokens
     for kind, artifact in needed.items():
         if artifact is None:
             raise ConfigError(f"{_WANTS[kind]} needs a {kind} artifact: give `tessera sample … --{kind} FINGERPRINT`")
-    given = Given(prior, tokenizer, **needed, upper=upper)
+    given = Given(prior, tokenizer, **needed)
     inputs = (*given.inputs(), *_weights(config))
     label = f"sample · {config.num_per_class} a {'condition' if is_told else 'class'} · guidance {config.guidance:g}"
-    build, headway = partial(_build, config, given), partial(_headway, config, given)
+    build, headway = partial(_build, config, given), partial(_headway, config, prior)
     return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
@@ -162,12 +155,13 @@ def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[t
 
 def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     drawer = _drawer(config, given)
-    spec, num_classes = drawer.prior.spec, drawer.num_classes
+    prior = drawer.prior
+    num_classes = prior.spec.num_classes if prior.takes_labels else 0
     samples = planned(config, num_classes, drawer.records, drawer.told)
     drawn = _draw_shards(drawer, samples, work)
     files = drawn if drawer.score is None else _kept(config, drawn)
-    class_names = spec.class_names if num_classes else ()
-    summary: dict[str, Any] = {"class_names": list(spec.class_names)}
+    class_names = prior.spec.class_names if prior.takes_labels else ()
+    summary: dict[str, Any] = {"class_names": list(prior.spec.class_names)}
     if drawer.told is None:
         files = {**files, "grid.png": _grid(files, config, class_names)}
         count = config.num_per_class * max(1, num_classes)
@@ -180,9 +174,9 @@ def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     return Product(files=files, summary=summary, device=str(drawer.device))
 
 
-def _headway(config: SampleConfig, given: Given, _store: Store, workspace: Workspace) -> Headway:
-    (told, spec), upper = prior_config(given.prior), None if given.upper is None else prior_config(given.upper)[0]
-    total = num_images(config, told, spec.num_classes, upper)
+def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
+    told, spec = prior_config(prior)
+    total = num_images(config, told, spec.num_classes)
     shards = sum(name.startswith("samples-") for name in workspace.names())
     return Headway(min(total, shards * config.images_per_shard), total, "images")
 
@@ -205,13 +199,12 @@ def _drawer(config: SampleConfig, given: Given) -> Drawer:
     prepare(device, num_threads=config.execution.num_threads)
     require_own_tokenizer(given.prior, given.tokenizer)
     prior, tokenizer = load_prior(given.prior, device), load_tokenizer(given.tokenizer, device)
-    upper = None if given.upper is None else load_prior(given.upper, device)
     told = None
-    if prior.config.condition_columns and upper is None:
+    if prior.config.condition_columns:
         assert given.tokens is not None
         told = Told.open(given.tokens, prior, config.condition_split, config.num_conditions)
     records, score = _records(config, prior, given), _score(config, prior, given, device)
-    return Drawer(config, prior, tokenizer, device, told, records, score, upper)
+    return Drawer(config, prior, tokenizer, device, told, records, score)
 
 
 def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None:

@@ -54,19 +54,11 @@ def num_drawn_per_class(config: SampleConfig) -> int:
     return math.floor(config.num_per_class / fraction + 1e-9)
 
 
-def num_images(config: SampleConfig, prior: PriorConfig, num_classes: int, upper: PriorConfig | None = None) -> int:
-    """Images that a sample set draws, rejected ones included, if there are as many records to tell as are asked for.
-
-    Args:
-        config: how many of each.
-        prior: what it is told.
-        num_classes: of its tokens.
-        upper: what the prior is told that draws its column, if one does.
-    """
-    if prior.condition_columns and upper is None:
+def num_images(config: SampleConfig, prior: PriorConfig, num_classes: int) -> int:
+    """Images that a sample set draws, rejected ones included, if there are as many records to tell as are asked for."""
+    if prior.condition_columns:
         return num_drawn_per_class(config) * config.num_conditions
-    is_of_classes = "class" in (prior.condition, prior.condition if upper is None else upper.condition)
-    return num_drawn_per_class(config) * max(1, num_classes if is_of_classes else 0)
+    return num_drawn_per_class(config) * max(1, num_classes if prior.condition == "class" else 0)
 
 
 def planned(

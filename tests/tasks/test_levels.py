@@ -14,7 +14,7 @@ from datasets.corpus import Corpus
 from datasets.ingest.tar import read_tar
 from datasets.store import Artifact, Store
 from datasets.tokens import TokenDataset
-from tasks import sample, train_prior
+from tasks import sample
 from tasks.config import PipelineConfig
 from tasks.drawing import Drawer
 from tasks.expected_columns import check_columns, expected_columns
@@ -98,49 +98,13 @@ def test_the_records_that_are_told_are_completed(config: PipelineConfig, made: d
         asked, model, tokenizer, CPU, Told.open(made["tokens"], model, "val", 3),
         records_of(asked, model.config, model.spec, tokens),
     )  # fmt: skip
-    batch = planned(asked, model.spec.num_classes, drawer.records, drawer.told)
-    drawn = drawer._sample(batch, drawer._columns(batch)).flatten(1)
+    drawn = drawer._sample(planned(asked, model.spec.num_classes, drawer.records, drawer.told)).flatten(1)
     whole = tokens.tokens("val")[:3].repeat_interleave(2, dim=0)
     assert torch.equal(drawn[:, :8], whole[:, :8])
     assert not torch.equal(drawn[:, 8:], whole[:, 8:])
     elsewhere = asked.model_copy(update={"condition_split": "train"})
     with pytest.raises(ValueError, match=r"completion\.split val with condition_split train: .* give the same split"):
         records_of(elsewhere, model.config, model.spec, tokens)
-
-
-def test_two_priors_draw_both_levels(config: PipelineConfig, made: dict[str, Artifact], tmp_path: Path) -> None:
-    """The coarser level is drawn first, from its class, and the finer one is told it: no record is."""
-    store, tokens = Store.open(config.store), made["tokens"]
-    fields = {"target": "indices_top", "condition_columns": ()}
-    upper = store.get(execute(train_prior.request(config.prior.model_copy(update=fields), tokens), store))
-    digests = set()
-    for batch_size in (1, 8):
-        fields = {"num_per_class": 2, "execution": {"device": "cpu", "num_threads": 1, "batch_size": batch_size}}
-        asked = SampleConfig.validated(config.sample.model_dump() | fields, origin="test")
-        request = sample.request(asked, made["prior"], made["tokenizer"], upper=upper)
-        assert [ref.kind for ref in request.inputs] == ["prior", "tokenizer", "prior"]
-        elsewhere = Store.open(str(tmp_path / str(batch_size)))
-        samples = elsewhere.get(execute(request, elsewhere))
-        assert [label for _, label in read_samples(samples)] == [label for label in range(10) for _ in range(2)]
-        digests.add(samples.ref.digest)
-    assert len(digests) == 1
-    lower, coarse = load_prior(made["prior"], CPU), load_prior(upper, CPU)
-    drawer = Drawer(asked, lower, load_tokenizer(made["tokenizer"], CPU), CPU, upper=coarse)
-    batch = planned(asked, drawer.num_classes)
-    columns = drawer._columns(batch)
-    assert columns is not None
-    assert (columns["indices_top"].shape, len(columns["indices_top"].unique(dim=0))) == ((20, 4), 20)
-    fine = drawer._sample(batch, columns)
-    assert not torch.equal(fine, drawer._sample(batch, {"indices_top": columns["indices_top"].flip(0)}))
-    for changed, message in (
-        ({"size_px": (32, 32)}, "leave size_px out"),
-        ({"completion": {"kind": "upper"}}, "leave completion out"),
-    ):
-        wrong = SampleConfig.validated(asked.model_dump() | changed, origin="test")
-        with pytest.raises(ConfigError, match=message):
-            sample.request(wrong, made["prior"], made["tokenizer"], upper=upper)
-    with pytest.raises(ConfigError, match=r"draws indices, and the prior is told \['indices_top'\]"):
-        sample.request(asked, made["prior"], made["tokenizer"], upper=made["prior"])
 
 
 def test_a_prior_that_cannot_make_an_image_is_refused_at_once(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_a_seed_gives_the_same_image_alone_and_in_a_batch_of_eight(kind: str, co
         one = slice(row, row + 1)
         alone = sample_tokens(prior, seeds=seeds[one], config=settings(prior, top_k=5), **told(prior, one))
         assert torch.equal(alone[0], batch[row])
+    if prior.is_conditional:
+        given = told(prior)
+        others = {
+            "labels": None if given["labels"] is None else given["labels"].roll(1),
+            "columns": {name: tokens.roll(1, 0) for name, tokens in given["columns"].items()},
+        }
+        loud = SamplingConfig(guidance=8.0)
+        one, other = (sample_tokens(prior, seeds=seeds, config=loud, **each) for each in (given, others))
+        assert not torch.equal(one, other)
 
 
 @torch.no_grad()
