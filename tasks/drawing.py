@@ -87,7 +87,9 @@ class Drawer:
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
         known_first = config.completion.kind != "none" and config.completion.known_first
-        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first, columns=columns)
+        tokens = sample_tokens(
+            self.prior, labels, seeds, config, known=known, known_first=known_first, columns=self._columns(batch)
+        )
         return tokens.reshape(len(batch), spec.height, spec.width)
 
     def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from datasets.corpus import Corpus, Record
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
-from datasets.token_file import TokenFile, TokenMeta, TokenRows, read_token_file, token_parquet, without_others
+from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from datasets.views import VIEWS
-from tasks.code_counts import CodeCounts
 from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import Drift, judge, measure, trained_on
 from tasks.encoded_size import encoded_px, own_grid, plane_px, said
@@ -31,7 +30,7 @@ from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
-from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, sha256_json
+from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
 from vqgan_core.config.tokens import TARGET
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
@@ -205,15 +204,18 @@ def _build(
             parts.append(part)
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
     known = trained_on(tokenizer, work.store)
-    reference, counts = np.zeros(encoder.meta.codebook_size, np.int64), CodeCounts(encoder.meta, SPLITS)
+    reference, *of_splits = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
+    histograms = dict(zip(SPLITS, of_splits, strict=True))
     for unit, part in zip(units, parts, strict=True):
-        reference += counts.add(_token_file(work, part)) * (unit.shard in known)
-    new = sum(counts.own.values()) - reference
+        counts = _histogram(work, part, encoder.meta)
+        histograms[unit.split] += counts
+        reference += counts * (unit.shard in known)
+    new = sum(of_splits) - reference
     drift = measure(reference, new, request(config, corpus, tokenizer, others), tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
-    summary = _summary(encoder, counts.own, drift)
-    return Product(files=counts.files(), parts=parts, summary=summary, device=str(encoder.device))
+    files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
+    return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
 
 
 def _headway(
@@ -249,9 +251,11 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
     )
 
 
-def _token_file(work: Work, part: Part) -> TokenFile:
+def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
+    """How often each code occurs in a part."""
     entry = part.files[0]
-    return read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
+    file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
+    return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
 
 
 def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
