@@ -5,7 +5,9 @@ Depth is that of the silhouette blown up like a balloon: how far a pixel is from
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -18,27 +20,53 @@ from datasets.tokens import TokenDataset
 from tasks.config import PipelineConfig
 from tasks.pipeline import Pipeline
 from tasks.told import pictures_of
-from tests.tasks.told import CPU, gains, prior, run, tokenizer, unpacked
+from tests.tasks.told import CPU, gains, prior, run, tokenizer
 from vqgan_core.config import LayoutConfig
 from vqgan_core.prior.layouts import layout_objects
 
 SIZE_PX = 32
+SHAPES = ("tall", "wide", "round")
+NUM_OF_EACH = 90
 BOX_CODES = 65
 """8 × 8 points and one more: so few that each occurs often among so few images."""
 
 
+def of_each_shape(archive: Path, folder: Path) -> Path:
+    """As many tall and wide emoji as round ones: most are round, and their boxes say nothing."""
+    folder.mkdir()
+    found = dict.fromkeys(SHAPES, 0)
+    with tarfile.open(archive) as tar:
+        for member in [member for member in tar if member.isfile()][::2]:
+            data = tar.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
+            with Image.open(io.BytesIO(data)) as image:
+                shape = SHAPES[shape_of(box_of(image))]
+            if found[shape] < NUM_OF_EACH:
+                found[shape] += 1
+                (folder / Path(member.name).name).write_bytes(data)
+    return folder
+
+
+def box_of(image: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what is opaque."""
+    left, top, right, bottom = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    return left, top, right - left, bottom - top
+
+
+def shape_of(box: tuple[int, int, int, int]) -> int:
+    """Number of the category."""
+    _, _, width, height = box
+    return 0 if height > 1.2 * width else 1 if width > 1.2 * height else 2
+
+
 def annotated(source: Path) -> Path:
     """COCO annotations of what is opaque: tall, wide or neither."""
-    names = ["tall", "wide", "round"]
     images, annotations = [], []
     for number, path in enumerate(sorted(source.glob("*.png"))):
         with Image.open(path) as image:
-            left, top, right, bottom = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+            box = box_of(image)
             images.append({"id": number, "file_name": path.name, "width": image.width, "height": image.height})
-        width, height = right - left, bottom - top
-        category = 0 if height > 1.2 * width else 1 if width > 1.2 * height else 2
-        annotations.append({"image_id": number, "category_id": 10 + category, "bbox": [left, top, width, height]})
-    categories = [{"id": 10 + number, "name": name} for number, name in enumerate(names)]
+        annotations.append({"image_id": number, "category_id": 10 + shape_of(box), "bbox": list(box)})
+    categories = [{"id": 10 + number, "name": name} for number, name in enumerate(SHAPES)]
     path = source.parent / "boxes.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
@@ -59,9 +87,9 @@ def with_depth(source: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
-    """A config whose tokens are made, of every fifteenth emoji."""
+    """A config whose tokens are made."""
     root = tmp_path_factory.mktemp("emoji")
-    source = unpacked(shared_data / "emoji128.tar", root / "source", every=15) / "emoji128"
+    source = of_each_shape(shared_data / "emoji128.tar", root / "source")
     maps = tokenizer(
         SIZE_PX, 3, plane={"kind": "stored", "name": "shape"}, autoencoder={"image_channels": 2},
         loss={"pixel": "cross_entropy", "perceptual": "none", "adversarial": "none"},
@@ -89,7 +117,8 @@ def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
                     "shape": {"kind": "plane", "tokenizer": "shapes"},
                     "depth": {"kind": "plane", "tokenizer": "depths"},
                     "box": {
-                        "kind": "boxes", "annotations": str(annotated(source)), "max_objects": 1, "codebook_size": BOX_CODES,
+                        "kind": "boxes", "annotations": str(annotated(source)), "max_objects": 1,
+                        "codebook_size": BOX_CODES,
                     },
                 },
             },
@@ -111,7 +140,7 @@ def test_boxes_are_those_of_the_annotations(emoji: PipelineConfig) -> None:
     pipeline = Pipeline(emoji)
     tokens = TokenDataset.open(pipeline.artifact("tokens"))
     column = tokens.meta.column("box")
-    assert column.preprocessing["classes"] == ["tall", "wide", "round"]
+    assert column.preprocessing["classes"] == list(SHAPES)
     layout = LayoutConfig(codebook_size=BOX_CODES, max_objects=1)
     rows = tokens.tokens("train", column="box")
     boxes = [next(layout_objects(row, layout, 3)) for row in rows.tolist()]

@@ -185,20 +185,21 @@ def test_windows_with_a_cache_are_whole_windows(kind: str, condition: str) -> No
     given, guidance = told_large(prior), settings(prior).guidance
     large = sample_large(prior, seeds=range(NUM), config=settings(prior, temperature=0), grid=LARGE, **given)
     steps = (HEIGHT, 2) if "small" in prior.config.condition_columns else (1, 1)
-    plan, hidden = sliding_windows(LARGE, (HEIGHT, WIDTH), steps), torch.ones(NUM, dtype=torch.bool)
-    for row in range(LARGE[0]):
-        for column in range(LARGE[1]):
-            top, left, own_row, own_column = plan[row, column].tolist()
-            part = {"labels": given["labels"], "columns": {}}
-            for name, grid in given["columns"].items():
-                height, width = COLUMNS[name][1:]
-                y, x = top * height // HEIGHT, left * width // WIDTH
-                cut = grid if grid.ndim == 2 else grid[:, y : y + height, x : x + width].flatten(1)
-                part["columns"][name] = cut
-            view = large[:, top : top + HEIGHT, left : left + WIDTH].flatten(1)
-            untold = prior(view, condition_drop=hidden, **part)
-            guided = untold + guidance * (prior(view, **part) - untold)
-            assert torch.equal(large[:, row, column], guided[:, own_row * WIDTH + own_column].argmax(-1))
+    windows = sliding_windows(LARGE, (HEIGHT, WIDTH), steps).flatten(0, 1).tolist()
+    views = [large[:, top : top + HEIGHT, left : left + WIDTH].flatten(1) for top, left, *_ in windows]
+    columns: dict[str, list[Tensor]] = {name: [] for name in given["columns"]}
+    for top, left, *_ in windows:
+        for name, grid in given["columns"].items():
+            height, width = COLUMNS[name][1:]
+            y, x = top * height // HEIGHT, left * width // WIDTH
+            columns[name].append(grid if grid.ndim == 2 else grid[:, y : y + height, x : x + width].flatten(1))
+    labels = None if given["labels"] is None else given["labels"].repeat(len(windows))
+    tokens, told_each = torch.cat(views), {"columns": {name: torch.cat(cut) for name, cut in columns.items()}}
+    untold = prior(tokens, labels, torch.ones(len(tokens), dtype=torch.bool), **told_each)
+    guided = (untold + guidance * (prior(tokens, labels, **told_each) - untold)).unflatten(0, (-1, NUM))
+    for number, (*_, row, column) in enumerate(windows):
+        chosen = guided[number, :, row * WIDTH + column].argmax(-1)
+        assert torch.equal(large.flatten(1)[:, number], chosen)
     one = slice(2, 3)
     alone = sample_large(prior, seeds=[2], config=settings(prior, temperature=0), grid=LARGE, **told_large(prior, one))
     assert torch.equal(alone[0], large[2])

@@ -21,9 +21,7 @@ def test_compiling_changes_nothing_but_the_last_digits() -> None:
         for compiled in (False, True)
     ]
     assert [step.prior.transformer._compiled_call_impl is not None for step in steps] == [False, True]
-    figures = []
-    for step in steps:
-        figures.append([float(step.train_step(tokens_of(number), number)["loss"]) for number in range(3)])
+    figures = [[float(step.train_step(tokens_of(number), number)["loss"]) for number in range(3)] for step in steps]
     assert figures[1] == pytest.approx(figures[0], rel=1e-4)
     eager, compiled = (Prior.from_files(step.result_files()) for step in steps)
     for name, weights in eager.state_dict().items():
