@@ -13,7 +13,7 @@ from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.sizes import with_size
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorExecution, PriorTrainingConfig
+from vqgan_core.config.training import PriorTrainingExecution, PriorTrainingConfig
 
 OrderName = Literal[
     "row",
@@ -184,7 +184,7 @@ class TrainPriorConfig(PriorConfig):
     """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: PriorExecution = PriorExecution()
+    execution: PriorTrainingExecution = PriorTrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")

@@ -90,8 +90,8 @@ class TrainingExecution(ExecutionConfig):
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
 
 
-class PriorExecution(TrainingExecution):
-    """How the training of a prior runs."""
+class PriorTrainingExecution(TrainingExecution):
+    """How a prior's training runs."""
 
     compile: bool = False
     """Let torch.compile fuse the network: a minute at first, then faster steps. On a CPU it needs a C++ compiler."""
