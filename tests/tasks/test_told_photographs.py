@@ -39,11 +39,13 @@ def photographs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def config_of(root: Path, shared_data: Path) -> PipelineConfig:
-    """Every fifteenth photograph, in five windows each."""
+    """Every third photograph of three kinds, in five windows each."""
     source = (
-        unpacked(shared_data / "clothing128.tar", root / "source", every=5, classes=("shoes", "pants", "dress"))
+        unpacked(shared_data / "clothing128.tar", root / "source", every=3, classes=("shoes", "pants", "dress"))
         / "clothing128"
     )
+    outlines = tokenizer(SHOWN_PX, 3, plane="edges")
+    outlines["training"] = {**outlines["training"], "num_steps": 100, "validate_every_steps": 100}
     return PipelineConfig.validated(
         {
             "store": {"url": str(root / "store")},
@@ -52,7 +54,7 @@ def config_of(root: Path, shared_data: Path) -> PipelineConfig:
                 "validation_fraction": 0.25, "images_per_shard": 100, "execution": {"num_processes": 1},
             },
             "tokenizer": tokenizer(SHOWN_PX, 3),
-            "condition_tokenizers": {"outlines": tokenizer(SHOWN_PX, 3, plane="edges")},
+            "condition_tokenizers": {"outlines": outlines},
             "encode": {
                 "views": ["center", "top_left", "top_right", "bottom_left", "bottom_right"], "execution": CPU,
                 "conditions": {

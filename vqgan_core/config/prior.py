@@ -13,7 +13,7 @@ from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.sizes import with_size
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingExecution, PriorTrainingConfig
+from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
 
 OrderName = Literal[
     "row",
