@@ -95,7 +95,8 @@ def test_the_records_that_are_told_are_completed(config: PipelineConfig, made: d
         asked, model, tokenizer, CPU, Told.open(made["tokens"], model, "val", 3),
         records_of(asked, model.config, model.spec, tokens),
     )  # fmt: skip
-    drawn = drawer._sample(planned(asked, model.spec.num_classes, drawer.records, drawer.told)).flatten(1)
+    batch = planned(asked, model.spec.num_classes, drawer.records, drawer.told)
+    drawn = drawer._sample(batch, drawer._columns(batch)).flatten(1)
     whole = tokens.tokens("val")[:3].repeat_interleave(2, dim=0)
     assert torch.equal(drawn[:, :8], whole[:, :8])
     assert not torch.equal(drawn[:, 8:], whole[:, 8:])
