@@ -119,9 +119,9 @@ def _first_of_each_class(
     config: SampleConfig, told: PriorConfig, spec: TokenSpec, labels: Sequence[int]
 ) -> dict[int | None, list[int]]:
     of_class: dict[int | None, list[int]] = {}
-    for row, label in enumerate(labels):
-        of_class.setdefault(label if told.condition == "class" else None, []).append(row)
-    wanted: Sequence[int | None] = range(spec.num_classes) if told.condition == "class" else (None,)
+    for row, number in enumerate(labels):
+        of_class.setdefault(number if told.condition == "class" else None, []).append(row)
+    wanted: list[int | None] = [*range(spec.num_classes)] if told.condition == "class" else [None]
     for label in wanted:
         if label not in of_class:
             name = spec.class_names[label] if label is not None and spec.class_names else label

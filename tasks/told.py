@@ -69,7 +69,7 @@ class Told:
         return {
             column.name: rows[column.name]
             if column.preprocessing.get("kind") == "boxes"
-            else rows[column.name].unflatten(1, (column.height, column.width))
+            else rows[column.name].reshape(-1, column.height, column.width)
             for column in self.about
         }
 
