@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -44,7 +45,7 @@ def config_of(root: Path, shared_data: Path) -> PipelineConfig:
         unpacked(shared_data / "clothing128.tar", root / "source", every=3, classes=("shoes", "pants", "dress"))
         / "clothing128"
     )
-    outlines = tokenizer(SHOWN_PX, 3, plane="edges")
+    outlines = tokenizer(SHOWN_PX, 2, plane="edges")
     outlines["training"] = {**outlines["training"], "num_steps": 100, "validate_every_steps": 100}
     return PipelineConfig.validated(
         {
@@ -77,10 +78,10 @@ def test_the_tokens_have_a_column_for_each_condition(photographs: PipelineConfig
     artifact = Pipeline(photographs).artifact("tokens")
     tokens = TokenDataset.open(artifact)
     assert {name: (column.height, column.width) for name, column in tokens.meta.all_columns.items()} == {
-        "indices": (4, 4), "edges": (4, 4), "place": (4, 4), "small": (2, 2),
+        "indices": (4, 4), "edges": (8, 8), "place": (4, 4), "small": (2, 2),
     }  # fmt: skip
     small, edges = tokens.meta.column("small"), tokens.meta.column("edges")
-    assert (small.factor, edges.factor) == (16, 8)
+    assert (small.factor, edges.factor) == (16, 4)
     assert small.tokenizer_digest == tokens.meta.tokenizer_digest != edges.tokenizer_digest
     assert [ref.kind for ref in artifact.manifest.inputs] == ["corpus", "tokenizer", "tokenizer"]
     whole = coordinate_tokens(coordinate_ramp(STORED_PX, STORED_PX), 8, 64)[0]
@@ -130,7 +131,7 @@ def test_large_samples_are_told_large_conditions(photographs: PipelineConfig, tm
     column = TokenDataset.open(tokens).meta.column("small")
     assert (column.height, column.width, column.preprocessing["size_px"]) == (3, 3, STORED_PX // 2)
     prior = store.get(execute(here.request("train_prior"), store))
-    digests = set()
+    images = []
     for batch_size in (1, 8):
         asked = SampleConfig(
             size_px=(STORED_PX, STORED_PX), num_per_class=2, num_conditions=3, guidance=2.0,
@@ -139,9 +140,9 @@ def test_large_samples_are_told_large_conditions(photographs: PipelineConfig, tm
         elsewhere = Store.open(str(tmp_path / str(batch_size)))
         request = sample.request(asked, prior, here.artifact("tokenizer"), tokens=tokens)
         drawn = elsewhere.get(execute(request, elsewhere))
-        digests.add(drawn.ref.digest)
-        assert [image.shape for image, _ in read_samples(drawn)] == [(STORED_PX, STORED_PX)] * 6
-    assert len(digests) == 1
+        images.append(np.stack([image for image, _ in read_samples(drawn)]).astype(int))
+    assert images[0].shape == (6, STORED_PX, STORED_PX)
+    assert abs(images[0] - images[1]).max() <= 1  # the decoder rounds; another token would be another patch
     request = sample.request(asked, prior, here.artifact("tokenizer"), tokens=here.artifact("tokens"))
     with pytest.raises(ValueError, match="column small of 2 x 2 tokens for a grid of 6 x 6: this prior was told 2 x 2"):
         execute(request, Store.open(str(tmp_path / "refused")))

@@ -22,7 +22,7 @@ from vqgan_core.prior import Prior
 
 CPU = {"device": "cpu", "num_threads": 1}
 CPU_DEVICE = torch.device("cpu")
-NUM_SHUFFLES = 4
+NUM_SHUFFLES = 16
 
 
 def tokenizer(size_px: int, num_levels: int, **fields: Any) -> dict[str, Any]:
