@@ -221,12 +221,12 @@ def _build(
     encoded, started = 0, time.monotonic()
     with work.reporter.bar("encode", len(units), "shards") as bar:
         for done, unit in enumerate(units, start=1):
-            part = encoder.part(unit, work.store)
-            if part is None:
+            outcome: Part | Damage | None = encoder.part(unit, work.store)
+            if outcome is None:
                 work.lease.check()
-                part = encoder.make_part(unit, work.store)
+                outcome = encoder.make_part(unit, work.store)
                 encoded += len(encoder.keys_of(unit))
-            made[unit] = counts.add(unit, part) if isinstance(part, Part) else part
+            made[unit] = counts.add(unit, outcome) if isinstance(outcome, Part) else outcome
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
     lost = lost_shards(made, encoder.corpus, list(encoder.splits), work.reporter.say)
     for unit in (unit for unit in made if unit.shard in lost):
