@@ -29,7 +29,7 @@ RUNNING = {"type": "RUNNING", "name": "Running"}
 
 @pytest.fixture
 def impatient(service: Service) -> Iterator[None]:
-    """The automations of the repository, but that ten seconds without a heartbeat are enough; Prefect allows no less."""
+    """The automations of the repository, but with ten seconds of patience, the least that Prefect allows."""
     shipped = furnish.read_automations()
     (heartbeat,) = (automation for automation in shipped if automation.name == HEARTBEAT)
     trigger = heartbeat.trigger.model_copy(update={"within": timedelta(seconds=10)})
