@@ -101,7 +101,6 @@ def test_three_courses(tmp_path: Path, ledger: Ledger) -> None:
     shards, token_files = nights.parts("corpus"), nights.parts("tokens")
     _write_negatives(nights.source, NUM_DIGITS // 2)
     result, states, _ = nights.night()
-    print(result)
     assert (result["course"], result["promoted"]) == ("drifted", True)
     assert nights.steps("train_tokenizer") == 15
     assert nights.steps("train_prior") == 40

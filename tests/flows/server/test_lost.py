@@ -24,6 +24,7 @@ from tests.flows.server.service import Service, until
 
 pytestmark = pytest.mark.slow
 HEARTBEAT = "tessera-crash-runs-without-heartbeat"
+WHO = ("tessera", "planted-5b1f")
 RUNNING = {"type": "RUNNING", "name": "Running"}
 
 
@@ -67,37 +68,37 @@ def _heartbeat(run: str, tag: str) -> dict[str, Any]:
     }
 
 
-def test_the_slot_of_a_gpu_is_held_over_a_restart_of_the_server(service: Service, tmp_path: Path) -> None:
-    """Two runs want the one slot; a server that starts on the same database knows who has it."""
-    pool = service.found("/work_pools/filter", {"work_pools": {"name": {"any_": ["gpu"]}}})[0]
+def test_a_server_that_starts_again_knows_whose_slot_it_is(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs want the one slot. A server on a copy of the database knows who has it, and here asks for a password."""
+    (pool,) = service.found("/work_pools/filter", {"work_pools": {"name": {"any_": ["gpu"]}}})
     assert pool["concurrency_limit"] == 1
     create = f"/deployments/{service.deployment('end-to-end')['id']}/create_flow_run"
     holder = service.post(create, {"state": RUNNING}).json()["id"]
     waiting = service.post(create, {"state": {"type": "SCHEDULED"}}).json()["id"]
     try:
-        assert _offered(service.url) == []
-        database = "prefect.db"
-        with (
-            closing(sqlite3.connect(service.home / database)) as ours,
-            closing(sqlite3.connect(tmp_path / database)) as copy,
-        ):
-            ours.backup(copy)
-        with running_server(tmp_path) as restarted:
-            assert _offered(restarted.url) == []
-            _set_state(restarted.url, holder, {"type": "CRASHED", "name": "Crashed"})
-            assert _offered(restarted.url) == [waiting], "the slot is free as soon as its holder is known to be gone"
+        assert _offered(httpx.Client(base_url=service.url)) == []
+        _copy(service.home / "prefect.db", tmp_path / "prefect.db")
     finally:
         for run in (waiting, holder):
             httpx.delete(f"{service.url}/flow_runs/{run}").raise_for_status()
 
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", ":".join(WHO))
+    with running_server(tmp_path) as server, httpx.Client(base_url=server.url, auth=WHO, timeout=60) as client:
+        assert httpx.post(f"{server.url}/flow_runs/filter", json={}).status_code == httpx.codes.UNAUTHORIZED
+        assert _offered(client) == []
+        gone = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
+        client.post(f"/flow_runs/{holder}/set_state", json=gone).raise_for_status()
+        assert _offered(client) == [waiting], "it is free as soon as its holder is known to be gone"
 
-def _offered(url: str) -> list[str]:
+
+def _copy(database: Path, to: Path) -> None:
+    with closing(sqlite3.connect(database)) as ours, closing(sqlite3.connect(to)) as copy:
+        ours.backup(copy)
+
+
+def _offered(client: httpx.Client) -> list[str]:
     """The runs that a worker of the pool would be given now."""
-    answer = httpx.post(f"{url}/work_pools/gpu/get_scheduled_flow_runs", json={}, timeout=60)
-    answer.raise_for_status()
+    answer = client.post("/work_pools/gpu/get_scheduled_flow_runs", json={}).raise_for_status()
     return [row["flow_run"]["id"] for row in answer.json()]
-
-
-def _set_state(url: str, run: str, state: dict[str, str]) -> None:
-    answer = httpx.post(f"{url}/flow_runs/{run}/set_state", json={"state": state, "force": True}, timeout=60)
-    answer.raise_for_status()
