@@ -21,7 +21,7 @@ NUM_MORE = NUM_DIGITS // 10
 #: What is promoted is no question of this test, but of the gates'.
 EASY = {
     "promote__min_usage": 0.0, "promote__max_psnr_loss_db": 50.0, "promote__max_nll_rise": 50.0,
-    "retrain__prior_steps_fraction": 0.25, "retrain__tokenizer_steps_fraction": 0.5,
+    "retrain__prior_steps_fraction": 0.25, "retrain__tokenizer_steps_fraction": 0.5, "retrain__max_drift_bits": 0.01,
 }  # fmt: skip
 
 
