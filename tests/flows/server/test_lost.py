@@ -41,20 +41,31 @@ def impatient(service: Service) -> Iterator[None]:
         furnish.ensure_automations(client, [heartbeat])
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.fixture
+def paused(service: Service) -> Iterator[None]:
+    """No worker takes a run of the cpu pool."""
+    service.patch("/work_pools/cpu", {"is_paused": True})
+    yield
+    service.patch("/work_pools/cpu", {"is_paused": False})
+
+
+@pytest.mark.usefixtures("impatient", "paused")
 def test_a_run_without_heartbeats_goes_back_to_its_queue(service: Service) -> None:
     """Machine, worker and process went at once: nobody but the server can notice."""
-    flow = service.post("/flows/", {"name": "of-a-lost-machine"}).json()["id"]
-    runs = {
-        tag: service.post("/flow_runs/", {"flow_id": flow, "tags": [tag], "state": RUNNING}).json()["id"]
-        for tag in (furnish.TAG, "of-others")
-    }
-    for tag, run in runs.items():
-        service.post("/events", [_heartbeat(run, tag)]).raise_for_status()
-    until(lambda: service.run(runs[furnish.TAG])["state"]["name"] == "AwaitingRetry", "the run in its queue again")
-    history = service.get(f"/flow_run_states/?flow_run_id={runs[furnish.TAG]}")
-    assert [state["name"] for state in history] == ["Running", "Crashed", "AwaitingRetry"]
-    assert service.run(runs["of-others"])["state"]["name"] == "Running", "runs of others are theirs"
+    create = f"/deployments/{service.deployment('shard')['id']}/create_flow_run"
+    run = service.post(create, {"state": RUNNING}).json()["id"]
+    others = {"flow_id": service.run(run)["flow_id"], "tags": ["of-others"], "state": RUNNING}
+    another = service.post("/flow_runs/", others).json()["id"]
+    events = [_heartbeat(run, furnish.TAG), _heartbeat(another, "of-others")]
+    try:
+        service.post("/events", events).raise_for_status()
+        until(lambda: service.run(run)["state"]["name"] == "AwaitingRetry", "the run in its queue again", seconds=60)
+        history = service.get(f"/flow_run_states/?flow_run_id={run}")
+        assert [state["name"] for state in history] == ["Running", "Crashed", "AwaitingRetry"]
+        assert service.run(another)["state"]["name"] == "Running", "runs of others are theirs"
+    finally:
+        for each in (run, another):
+            httpx.delete(f"{service.url}/flow_runs/{each}").raise_for_status()
 
 
 def _heartbeat(run: str, tag: str) -> dict[str, Any]:
