@@ -45,7 +45,8 @@ def test_a_kill_in_every_stage(service: Service, published: Published, tmp_path:
         if kind in TRAINED:
             reached[kind] = onlooker.last_step(kind)
 
-    row = service.finished(run)
+    until(lambda: service.run(run)["state"]["type"] in {"COMPLETED", "FAILED"}, "its end, which a crash is not")
+    row = service.run(run)
     assert row["state"]["name"] == "Completed", service.logs(run)
     assert row["run_count"] == 1 + len(KINDS), "each death was noticed, and the run went on by itself"
     assert contents(Store.open(str(root))) == contents(Store.open(str(published.root)))

@@ -61,7 +61,7 @@ def test_a_run_without_heartbeats_goes_back_to_its_queue(service: Service) -> No
         service.post("/events", events).raise_for_status()
         until(lambda: service.run(run)["state"]["name"] == "AwaitingRetry", "the run in its queue again", seconds=60)
         history = service.get(f"/flow_run_states/?flow_run_id={run}")
-        assert [state["name"] for state in history] == ["Running", "Crashed", "AwaitingRetry"]
+        assert [state["name"] for state in history[:3]] == ["Running", "Crashed", "AwaitingRetry"]
         assert service.run(another)["state"]["name"] == "Running", "runs of others are theirs"
     finally:
         for each in (run, another):
