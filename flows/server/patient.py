@@ -6,7 +6,7 @@ Prefect (3.8.8) begins nearly every transaction as a reader's. When it goes on t
 it read, SQLite refuses at once ("database is locked"), however long it was told to wait. A request is then made again
 by its client, but nobody makes an event again: after four tries within a tenth of a second automations give it up, and
 hold back for a quarter of an hour all that followed it. So the second crash of a run went unseen, and the run stayed
-where it was (tests/flows/server/test_kills.py).
+where it was (docs/log.md).
 
 Here a transaction that may write says so when it begins, and waits for its turn. PostgreSQL is not concerned.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,22 +246,6 @@ def test_an_outage_that_lasts_fails(published: Published, tmp_path: Path) -> Non
     with pytest.raises(StoreUnavailable, match="gone 3"):
         _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1 + 3
-
-
-@pytest.mark.usefixtures("no_delay")
-def test_a_stage_that_hangs_is_tried_again(published: Published, tmp_path: Path) -> None:
-    stage = Flaky(published, tmp_path / "store", [])
-    hangs = iter([60.0])
-
-    def build(work: Any) -> Any:
-        time.sleep(next(hangs, 0))
-        return stage.build(work)
-
-    request = dataclasses.replace(stage.request, build=build)
-    started = time.monotonic()
-    outcome = _in_a_flow(lambda: orchestrate.run(request, stage.config, "tiny", timeout_seconds=4))
-    assert (outcome[1], stage.tries) == ("Completed", 1)
-    assert 4 < time.monotonic() - started < 60
 
 
 def _in_a_flow(function: Callable[[], Any]) -> Any:

@@ -31,16 +31,13 @@ def chromium() -> str:
 
 def seen(chromium: str, service: Service, path: str, profile: Path) -> str:
     """The page as its scripts have left it."""
-    url = f"{service.url.removesuffix('/api')}/{path}"
+    url = f"{service.url.removesuffix('/api')}/v2/{path}"
     command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
     return html.unescape(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
 
 
-@pytest.mark.parametrize("ui", ["", "v2/"])
-def test_the_form_explains_its_fields(service: Service, chromium: str, ui: str, tmp_path: Path) -> None:
-    """In both of the server's UIs, which people can switch between."""
-    path = f"{ui}deployments/deployment/{service.deployment('end-to-end')['id']}/run"
-    page = seen(chromium, service, path, tmp_path)
+def test_the_form_explains_its_fields(service: Service, chromium: str, tmp_path: Path) -> None:
+    page = seen(chromium, service, f"deployments/deployment/{service.deployment('end-to-end')['id']}/run", tmp_path)
     described = re.findall(r"(?m)^ {4,8}(\w+): (.+)$", end_to_end.fn.__doc__ or "")
     assert len(described) == 15
     missing = [(field, text) for field, text in described if field not in page or text not in page]
@@ -48,7 +45,7 @@ def test_the_form_explains_its_fields(service: Service, chromium: str, ui: str, 
 
 
 def test_a_run_shows_what_it_did(service: Service, chromium: str, journey: Journey, tmp_path: Path) -> None:
-    page = seen(chromium, service, f"v2/runs/flow-run/{journey.runs[1]}", tmp_path)
+    page = seen(chromium, service, f"runs/flow-run/{journey.runs[1]}", tmp_path)
     assert "end to end · tiny" in page
     assert "Completed" in page
     assert "6 Task runs" in page
@@ -56,7 +53,7 @@ def test_a_run_shows_what_it_did(service: Service, chromium: str, journey: Journ
 
 def test_an_artifact_shows_its_pictures(service: Service, chromium: str, journey: Journey, tmp_path: Path) -> None:
     (tokenizer,) = [row for row in service.artifacts(journey.runs[0]) if str(row["key"]).startswith("tokenizer-")]
-    page = seen(chromium, service, f"v2/artifacts/artifact/{tokenizer['id']}", tmp_path)
+    page = seen(chromium, service, f"artifacts/artifact/{tokenizer['id']}", tmp_path)
     assert len(re.findall(r'<img[^>]+src="data:image/png;base64,', page)) == 1
     assert len(re.findall(r'<img[^>]+src="data:image/svg\+xml;base64,', page)) == 3
     assert 'href="/v2/artifacts/key/corpus-' in page
