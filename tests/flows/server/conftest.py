@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.flows.conftest import NewHome
 from tests.flows.server.service import Service, until
 from tests.processes import Marked
 from tests.tiny import Published, write_preset
@@ -22,9 +23,9 @@ PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": 
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`tessera server`; its first start migrates a database, which takes half a minute."""
-    home = tmp_path_factory.mktemp("prefect")
+def service(new_home: NewHome) -> Iterator[Service]:
+    """`tessera server`."""
+    home = new_home("prefect")
     marked = Marked()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
