@@ -105,7 +105,7 @@ class PatchDiscriminator(nn.Module):
                 f"image of {images.shape[2]}x{images.shape[3]} px: this discriminator needs at least "
                 f"{self.min_size_px} px each way; use fewer num_layers or larger images"
             )
-        logits: Tensor = self.layers(images)
+        logits: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
         return logits
 
 

@@ -68,6 +68,8 @@ class Decoder(nn.Module):
     """Width of one head."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
+    cache_dtype: torch.dtype | None = None
+    """Of keys and values; None: that of the weights."""
 
     token_embedding: nn.Embedding
     dropout: nn.Dropout
@@ -101,8 +103,8 @@ class Decoder(nn.Module):
         """Allocate an empty cache for a batch, on the model's device and in its precision."""
         length = self.max_length if max_length is None else max_length
         shape = (len(self.layers), batch_size, self.num_cached_heads, length, self.head_width)
-        weight = self.head.weight
-        return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
+        weight = self.token_embedding.weight
+        return KeyValueCache.allocate(shape, device=weight.device, dtype=self.cache_dtype or weight.dtype)
 
     def forward(
         self,

@@ -4,8 +4,9 @@ Axes: B batch, C channels, H×W grid.
 
 Source: arXiv 2012.09841 §B (after DDPM, arXiv 2006.11239 §B). The mathematics is the original's: GroupNorm with
 ε = 1e-6, swish, padding only at the right and bottom before a strided convolution, one attention head.
-Departure: attention goes through `scaled_dot_product_attention`, which never holds the (HW)² matrix where a fused
-kernel exists; the numbers agree to fp32 rounding.
+Departures: attention goes through `scaled_dot_product_attention`, which never holds the (HW)² matrix where a fused
+kernel exists; and channels lie innermost in memory, where convolutions want them (docs/log.md). Both agree with the
+original to fp32 rounding.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class BlockSequence(nn.Sequential):
         """Apply all layers."""
         for layer in self:
             for block in layer if isinstance(layer, nn.Sequential) else (layer,):
+                # In every layer: of a tensor with one channel or one pixel, PyTorch cannot tell the order.
+                x = x.contiguous(memory_format=torch.channels_last)
                 # Other layers keep their inputs alone, so there is nothing to win with them.
                 heavy = isinstance(block, ResidualBlock | AttentionBlock)
                 if heavy and self.activation_checkpointing and torch.is_grad_enabled():
