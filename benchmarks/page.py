@@ -71,7 +71,7 @@ def _load() -> str:
 
 
 def _targets(results: Sequence[Result]) -> str:
-    rows = [["work", "wanted", "measured", "in", "reached"], ["---"] * 5]
+    rows = [["work", "wanted", "measured", "by", "reached"], ["---"] * 5]
     aimed = [(result.pair.target.name, result) for result in results if result.pair.target is not None]
     names = dict.fromkeys(name for name, _ in aimed)
     return _as_table([*rows, *(_target_row([result for own, result in aimed if own == name]) for name in names)])
@@ -88,7 +88,7 @@ def _target_row(results: Sequence[Result]) -> list[str]:
         assert target.share is not None
         assert best.share is not None
         measured, reached = f"{best.share:.0%}", best.share >= target.share
-    return [target.name, target.wanted, measured, best.pair.precision, "yes" if reached else f"no: {_bound(best)}"]
+    return [target.name, target.wanted, measured, best.pair.name, "yes" if reached else f"no: {_bound(best)}"]
 
 
 def _bound(result: Result) -> str:
@@ -145,7 +145,7 @@ Roofline of the same run: {roofline}.
 
 {targets}
 {other_device}
-A target is reached by the best of the rows that name it. Where that is bf16, that is a choice in the config
+A target is reached by the best of the rows that name it. Where that is bf16 or fp16, it is a choice in the config
 (`training.precision`, `encode.precision`, `sample.precision`), never a default.
 
 ## Everything

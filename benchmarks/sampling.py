@@ -34,9 +34,9 @@ OTHERS_BATCH, OTHERS_SIDE = 4, 8
 
 def pairs() -> Iterator[Pair]:
     """GPT in its sizes and precisions, then each other architecture."""
-    yield _gpt("no cache", "fp32")
-    yield _gpt("a cache", "fp32")
-    yield _gpt("a cache", "bf16")
+    for baseline in SIZES:
+        for precision in ("fp32", "fp16"):
+            yield _gpt(baseline, precision)
     for name, config in OTHERS.items():
         prior = _prior(config, OTHERS_SIDE)
         labels = torch.arange(OTHERS_BATCH, device=DEVICE) % CLASSES
@@ -65,7 +65,6 @@ def _gpt(baseline: str, precision: str) -> Pair:
         plain=partial(plain.sample if baseline == "no cache" else plain.sample_with_cache, labels),
         flops=batch * cost.sampling_flops_per_image(),
         moved_bytes=prior.spec.num_tokens * bytes_per_step(prior, batch, precision),
-        precision=precision,
         target=SAMPLE if baseline == "no cache" else SAMPLE_CACHED,
         repeats=3,
     )
@@ -80,15 +79,13 @@ def _prior(config: PriorConfig, side: int) -> Prior:
 def bytes_per_step(prior: Prior, batch_size: int, precision: str) -> float:
     """Bytes that drawing one more token of each image has to read, on average over an image.
 
-    All weights that are multiplied, and keys and values of all earlier positions; the head's are fp32.
+    All weights that are multiplied, and keys and values of all earlier positions; those are fp32.
     """
     network = prior.transformer
     assert isinstance(network, Decoder)
-    item = 2 if precision == "bf16" else 4
-    head = network.head.weight.numel()
-    layers = sum(module.weight.numel() for module in network.modules() if isinstance(module, nn.Linear)) - head
+    weights = sum(module.weight.numel() for module in network.modules() if isinstance(module, nn.Linear))
     position = 2 * len(network.layers) * network.num_cached_heads * network.head_width
-    return 4 * head + item * (layers + batch_size * position * prior.max_length / 2)
+    return (2 if precision == "fp16" else 4) * weights + 4 * batch_size * position * prior.max_length / 2
 
 
 @torch.no_grad()

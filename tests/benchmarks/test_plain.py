@@ -48,7 +48,7 @@ def with_our_weights(prior: Prior) -> PlainPrior:
     for name in plain.state_dict():
         theirs = name
         for word, own in RENAMED:
-            theirs = theirs.replace(word, own)
+            theirs = theirs.replace(word, own) if not name.startswith("norm.") else f"final_{name}"
         if name.endswith("mask"):
             given[name] = plain.state_dict()[name]
         elif name != "classes.weight":

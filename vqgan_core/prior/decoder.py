@@ -68,8 +68,6 @@ class Decoder(nn.Module):
     """Width of one head."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
-    cache_dtype: torch.dtype | None = None
-    """Of keys and values; None: that of the weights."""
 
     token_embedding: nn.Embedding
     dropout: nn.Dropout
@@ -104,7 +102,7 @@ class Decoder(nn.Module):
         length = self.max_length if max_length is None else max_length
         shape = (len(self.layers), batch_size, self.num_cached_heads, length, self.head_width)
         weight = self.token_embedding.weight
-        return KeyValueCache.allocate(shape, device=weight.device, dtype=self.cache_dtype or weight.dtype)
+        return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
 
     def forward(
         self,
