@@ -57,8 +57,8 @@ def set_distances(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfi
     floor = _Floor.of(sets, protocol)
     if min(judged.count, reference.count) >= 2:
         value = frechet_distance(judged.pooled, reference.pooled)
-        least = None if floor is None else floor.frechet(judged.count)
-        yield Metric(name=f"{letter}{named.frechet}@{judged.count}", value=value, floor=least, **frechet, **common)
+        of_real = None if floor is None else floor.frechet(judged.count)
+        yield Metric(name=f"{letter}{named.frechet}@{judged.count}", value=value, floor=of_real, **frechet, **common)
     if judged.spatial is not None and reference.spatial is not None:
         value = frechet_distance(judged.spatial, reference.spatial)
         yield Metric(name=f"{letter}s{named.frechet}@{judged.count}", value=value, **frechet, **common)

@@ -50,7 +50,7 @@ class Lpips(nn.Module):
         """
         self._check(x)
         with torch.autocast(x.device.type, enabled=False):
-            distances: Tensor = self._frozen[0](_as_network_input(x), _as_network_input(y))
+            distances: Tensor = self._frozen[0](_three_channels(x).float(), _three_channels(y).float())
         return distances.flatten()
 
     def weights_sha256(self) -> str:
@@ -88,9 +88,8 @@ def build_perceptual(config: NoPerceptualConfig | LpipsConfig) -> Lpips | None:
     return Lpips(config) if isinstance(config, LpipsConfig) else None
 
 
-def _as_network_input(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
-    """In fp32, three channels, innermost in memory: where convolutions want them."""
-    return images.expand(-1, 3, -1, -1).float().contiguous(memory_format=torch.channels_last)
+def _three_channels(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
+    return images.expand(-1, 3, -1, -1)
 
 
 def empty_network(config: LpipsConfig) -> nn.Module:

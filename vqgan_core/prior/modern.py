@@ -126,7 +126,7 @@ class Attention(nn.Module):
         """Queries, keys and values."""
         if self.joint is None:
             return side_by_side(x, (self.query, self.key, self.value))
-        return self.joint(x).split(self.joint.sizes, dim=-1)
+        return torch.split(self.joint(x), self.joint.sizes, dim=-1)
 
 
 class SwiGLU(nn.Module):

@@ -58,21 +58,26 @@ class PackedLinear(nn.Module):
 def side_by_side(x: Float[Tensor, "*R I"], layers: Sequence[nn.Linear]) -> Sequence[Float[Tensor, "*R O"]]:
     """What linear layers make of the same input, as one product with a gradient: fewer and larger ones are faster."""
     weight, bias = _joined(layers)
-    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    return torch.split(F.linear(x, weight, bias), [layer.out_features for layer in layers], dim=-1)
 
 
 def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     """Weights and biases, one layer's after the other's."""
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     assert len(biases) in (0, len(layers)), "all have a bias, or none"
-    return torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None
+    return torch.cat(weights), torch.cat(biases) if biases else None
 
 
 def _of_fp32(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
-    if weight.dtype != torch.float32 or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or not _has_onednn():
         return partial(F.linear, weight=weight, bias=bias)
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x.float(), laid_out, bias, "none", [], "")
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # it has no annotations
 
 
 def _of_fp16(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
