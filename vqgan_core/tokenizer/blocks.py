@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = [
     "AttentionBlock",
+    "Block",
     "BlockSequence",
     "Downsample",
     "ResidualBlock",
@@ -38,11 +39,17 @@ def as_convolutions_want(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"
 
     Not in fp32: PyTorch's GroupNorm is ten times less exact that way (docs/log.md).
     """
-    in_bf16 = x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
+    device = x.device.type
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    in_bf16 = x.dtype == torch.bfloat16 or casts
     return x.contiguous(memory_format=torch.channels_last) if in_bf16 else x
 
 
-class ResidualBlock(nn.Module):
+class Block(nn.Module):
+    """Several layers whose activations need not be kept: they can be computed again from what went in."""
+
+
+class ResidualBlock(Block):
     """Two normalised 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, *, num_groups: int, dropout: float) -> None:
@@ -62,7 +69,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(Block):
     """One head of self-attention over all places of the grid, added to its input."""
 
     def __init__(self, channels: int, *, num_groups: int) -> None:
@@ -121,8 +128,7 @@ class BlockSequence(nn.Sequential):
                 # In every layer: of a tensor with one channel or one pixel, PyTorch cannot tell the order.
                 x = as_convolutions_want(x)
                 # Other layers keep their inputs alone, so there is nothing to win with them.
-                heavy = isinstance(block, ResidualBlock | AttentionBlock)
-                if heavy and self.activation_checkpointing and torch.is_grad_enabled():
+                if isinstance(block, Block) and self.activation_checkpointing and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)
