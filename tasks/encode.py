@@ -19,12 +19,15 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.corpus import Corpus, Record
+from datasets.images import Window
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, Part, Store, Workspace
-from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
-from datasets.views import VIEWS
+from datasets.token_file import TokenMeta, TokenRows, token_parquet, without_others
+from datasets.views import view_of
+from tasks.code_counts import CodeCounts, counted
 from tasks.conditions import Shown, conditions_of, planes_and
-from tasks.drift import Drift, judge, measure, trained_on
+from tasks.drift import judge, measure, trained_on
+from tasks.encode_damage import DAMAGE, Damage, lost_shards
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
@@ -56,7 +59,7 @@ def request(
     """
     others = {name: (others or {})[name] for name in sorted(others or {}) if name in config.conditions}
     inputs = tuple(map(input_of, (corpus, tokenizer, *others.values())))
-    label = " · ".join(("encode", ", ".join(config.views), *sorted(config.conditions)))
+    label = " · ".join(("encode", ", ".join(config.all_views), *sorted(config.conditions)))
     recipe = config.recipe()
     if config.conditions:
         columns = conditions_of(config, Corpus.open(corpus), tokenizer, others)
@@ -97,19 +100,30 @@ class _Units:
         self.meta = meta.model_copy(update={"columns": columns})
         self._corpus_artifact = corpus
 
+    @property
+    def splits(self) -> list[str]:
+        """Those that have records."""
+        return [split for split in SPLITS if self.corpus.num_records(split)]
+
     def units(self) -> list[_Unit]:
         """All units, in the corpus' order."""
-        splits = [split for split in SPLITS if self.corpus.num_records(split)]
         return [
             _Unit(split, shard, view)
-            for split in splits
+            for split in self.splits
             for shard in self.corpus.shards(split)
-            for view in self.config.views
+            for view in self.config.all_views
         ]
 
     def meta_of(self, unit: _Unit) -> TokenMeta:
         """What the unit's rows mean, with the classes of its own generation: later ones do not concern it."""
-        return self.meta.model_copy(update={"class_names": self.corpus.class_names_of(unit.shard)})
+        drawn = self.config.random_views if unit.view not in self.config.views else None
+        crops = None if drawn is None else drawn.model_dump(mode="json", exclude={"count"})
+        return self.meta.model_copy(update={"class_names": self.corpus.class_names_of(unit.shard), "crops": crops})
+
+    def windows_of(self, unit: _Unit, records: Sequence[Record]) -> list[Window]:
+        """Which part of each record the unit's view shows."""
+        view, size = view_of(unit.view, self.config), (self.model.window_px, self.model.window_px)
+        return [view.window((record.height, record.width), size, int(record.key[:16], 16)) for record in records]
 
     def keys_of(self, unit: _Unit) -> list[str]:
         """The unit's records. A shard can hold others, too: duplicates, and what is gone from a grown corpus."""
@@ -136,11 +150,21 @@ class _Encoder(_Units):
         prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
         self.tokenizer = load_tokenizer(tokenizer, self.device)
 
-    def make_part(self, unit: _Unit, store: Store) -> Part:
-        """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard."""
+    def make_part(self, unit: _Unit, store: Store) -> Part | Damage:
+        """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard.
+
+        Raises:
+            CorpusError, StoreError: the shard is damaged, and that is to end the stage.
+        """
         keys = self.keys_of(unit)
-        data = self._cut_out(unit, keys, store) or self.encode(unit)
-        return store.put_part("tokens", self.part_key(unit, keys), {unit.name: data})
+        try:
+            data = self._cut_out(unit, keys, store) or self.encode(unit)
+        except DAMAGE as error:
+            if self.config.damaged_shards == "stop":
+                raise
+            return Damage(str(error))
+        codes = counted(data, unit.name, self.meta.codebook_size)
+        return store.put_part("tokens", self.part_key(unit, keys), {unit.name: data}, codes)
 
     def _cut_out(self, unit: _Unit, keys: list[str], store: Store) -> bytes | None:
         """Where images are gone from a shard that was encoded whole, what is left of its rows."""
@@ -153,7 +177,7 @@ class _Encoder(_Units):
     @torch.no_grad()
     def encode(self, unit: _Unit) -> bytes:
         """The unit's token file."""
-        records = self.corpus.shard_records(unit.split, unit.shard)
+        meta, records = self.meta_of(unit), self.corpus.shard_records(unit.split, unit.shard)
         batches = list(self._tokens(unit, records))
         tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         rows = TokenRows(
@@ -164,21 +188,20 @@ class _Encoder(_Units):
             source_sha256=[record.source_sha256 for record in records],
             indices=tokens.pop(TARGET),
             columns=tokens,
+            crops=None if meta.crops is None else np.array([w.row() for w in self.windows_of(unit, records)]),
         )
-        return token_parquet(self.meta_of(unit), rows)
+        return token_parquet(meta, rows)
 
     def _tokens(self, unit: _Unit, records: Sequence[Record]) -> Iterator[dict[str, NDArray[np.int64]]]:
         """Every column's tokens, batch by batch."""
-        batch_size, view = self.config.execution.batch_size, VIEWS[unit.view]
+        batch_size = self.config.execution.batch_size
         batches = self.corpus.sequential(
             unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
-            planes=planes_and(self.model, self.conditions), view=view,
+            planes=planes_and(self.model, self.conditions), view=view_of(unit.view, self.config),
         )  # fmt: skip
-        size = (self.model.window_px, self.model.window_px)
         for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
             seen = records[start : start + batch_size]
-            windows = [view.window((record.height, record.width), size) for record in seen]
-            shown = Shown(batch, seen, windows, self.device)
+            shown = Shown(batch, seen, self.windows_of(unit, seen), self.device)
             own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
             with autocast(self.device, self.config.precision):
                 grids = self.tokenizer.encode_levels(images_of(own, self.model))
@@ -191,30 +214,30 @@ def _build(
 ) -> Product:
     encoder = _Encoder(config, corpus, tokenizer, others)
     units = encoder.units()
-    parts: list[Part] = []
+    counts = CodeCounts(encoder.meta.codebook_size, trained_on(tokenizer, work.store), work.store)
+    made: dict[_Unit, Part | Damage] = {}
     encoded, started = 0, time.monotonic()
     with work.reporter.bar("encode", len(units), "shards") as bar:
         for done, unit in enumerate(units, start=1):
-            part = encoder.part(unit, work.store)
-            if part is None:
+            outcome: Part | Damage | None = encoder.part(unit, work.store)
+            if outcome is None:
                 work.lease.check()
-                part = encoder.make_part(unit, work.store)
+                outcome = encoder.make_part(unit, work.store)
                 encoded += len(encoder.keys_of(unit))
-            parts.append(part)
+            made[unit] = counts.add(unit, outcome) if isinstance(outcome, Part) else outcome
             bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
-    known = trained_on(tokenizer, work.store)
-    reference, *of_splits = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
-    histograms = dict(zip(SPLITS, of_splits, strict=True))
-    for unit, part in zip(units, parts, strict=True):
-        counts = _histogram(work, part, encoder.meta)
-        histograms[unit.split] += counts
-        reference += counts * (unit.shard in known)
-    new = sum(of_splits) - reference
-    drift = measure(reference, new, request(config, corpus, tokenizer, others), tokenizer, work.store)
+    lost = lost_shards(made, encoder.corpus, list(encoder.splits), work.reporter.say)
+    for unit in (unit for unit in made if unit.shard in lost):
+        if part := encoder.part(unit, work.store):  # another view of it was encoded while it was sound
+            counts.remove(unit, part)
+    parts = [part for unit, part in made.items() if isinstance(part, Part) and unit.shard not in lost]
+    given = request(config, corpus, tokenizer, others)
+    drift = measure(counts.known, counts.total - counts.known, given, tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
-    files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
-    return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
+    files = {"codes.json": canonical_json({split: of.tolist() for split, of in counts.by_split.items() if of.any()})}
+    summary = _summary(encoder, counts.total, lost) | {"drift": None if drift is None else drift.to_json()}
+    return Product(files=files, parts=parts, summary=summary, device=str(encoder.device))
 
 
 def _headway(
@@ -248,28 +271,23 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
     )  # fmt: skip
 
 
-def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
-    """How often each code occurs in a part."""
-    entry = part.files[0]
-    file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
-    return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
-
-
-def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
-    meta = encoder.meta
-    usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
-    records = sum(encoder.corpus.splits.values())
-    headline = f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
+def _summary(encoder: _Encoder, counts: NDArray[np.int64], lost: Mapping[str, int]) -> dict[str, Any]:
+    meta, usage = encoder.meta, CodeUsage(torch.from_numpy(counts))
+    records = {
+        split: encoder.corpus.num_records(split) - sum(lost.get(shard, 0) for shard in encoder.corpus.shards(split))
+        for split in encoder.corpus.splits
+    }
+    headline = f"{sum(records.values()):,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
     if meta.columns:
         headline += ", told " + ", ".join(f"{column.name} {column.height}×{column.width}" for column in meta.columns)
     return {
         "headline": headline,
-        "records": encoder.corpus.splits,
-        "views": list(encoder.config.views),
+        "records": records,
+        "views": list(encoder.config.all_views),
         "grid": [meta.height, meta.width],
         "codebook_size": meta.codebook_size,
         "usage": usage.usage,
         "perplexity": usage.perplexity,
         "num_dead": usage.num_dead,
-        "drift": None if drift is None else drift.to_json(),
+        **({"damaged_shards": dict(lost)} if encoder.config.damaged_shards == "skip" else {}),
     }
