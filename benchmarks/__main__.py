@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import page
-from benchmarks.pairs import Result, measure, peak_flops
-from benchmarks.peer import peer_process
+from benchmarks.pairs import Pair, Result, measure
+from benchmarks.peer import Peer, PeerError, peer_process
+from benchmarks.roofline import Roofline
 from benchmarks.suites import SUITES
-
-FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def main() -> int:
@@ -23,32 +24,45 @@ def main() -> int:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all without it")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="another checkout, measured on the same work")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md; takes all suites")
     options = parser.parse_args()
-    unknown = [name for name in options.suites if name not in SUITES]
-    if unknown:
+    if unknown := [name for name in options.suites if name not in SUITES]:
         parser.error(f"there is no benchmark {unknown[0]!r}: choose from {', '.join(SUITES)}")
+    if options.write and options.suites:
+        parser.error("--write takes all suites: a page of some would look like a page of all; leave the names out")
     torch.set_num_threads(options.threads)
-    peaks = {name: peak_flops(dtype) for name, dtype in FLOATS.items()}
-    sys.stdout.write(page.machine() + "\n")
-    results = [result for name in options.suites or SUITES for result in run(name, peaks, options)]
+    roofline = Roofline.measured()
+    _say(f"{page.machine()}\n{roofline.line()}\n")
+    results = [result for name in options.suites or SUITES for result in _run(name, roofline, options)]
     if options.write:
-        page.write(results, peaks)
+        page.write(results, roofline)
     return 0
 
 
-def run(suite: str, peaks: dict[str, float], options: argparse.Namespace) -> list[Result]:
+def _run(suite: str, roofline: Roofline, options: argparse.Namespace) -> Iterator[Result]:
     """All pairs of a suite."""
-    results = []
-    for index, pair in enumerate(SUITES[suite]()):
-        with ExitStack() as stack:
-            peer = None
-            if options.peer is not None:
-                peer = stack.enter_context(peer_process(options.peer, suite, index, options.threads))
-            results.append(measure(pair, peaks[pair.precision], peer))
-        sys.stdout.write(results[-1].line())
-        sys.stdout.flush()
-    return results
+    peers = peer_process(options.peer, suite, options.threads) if options.peer is not None else nullcontext()
+    with peers as peer:
+        for index, pair in enumerate(SUITES[suite]()):
+            result = _measured(pair, index, roofline, peer)
+            _say(result.line())
+            yield result
+
+
+def _measured(pair: Pair, index: int, roofline: Roofline, peer: Peer | None) -> Result:
+    """With the peer, or without one that cannot do this work."""
+    if peer is None:
+        return measure(pair, roofline)
+    try:
+        return measure(pair, roofline, partial(peer.seconds, index))
+    except PeerError as error:
+        _say(f"{pair.name}: the peer cannot: {error}\n")
+        return measure(pair, roofline)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Encoding to indices and decoding from them, against the plain tokenizer, at a size that a CPU can do."""
+"""Encoding to indices and decoding from them, against the plain tokenizer, at a size that the device can do."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from benchmarks.device import DEVICE
 from benchmarks.pairs import Pair
 from benchmarks.plain import PlainTokenizer
+from benchmarks.targets import ENCODE
 from vqgan_core.config import TokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.tokenizer.cost import tokenizer_cost
 from vqgan_core.training.precision import autocast
 
-BATCH, SIZE_PX = 2, 128
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BATCH, SIZE_PX = (2, 128) if DEVICE.type == "cpu" else (32, 256)
 CONFIG = {
     "codebook_size": 1024,
     "codebook_dim": 128,
@@ -41,12 +42,12 @@ def pairs() -> Iterator[Pair]:
         yield Pair(
             f"encode, {SIZE_PX} px, {precision}", "images/s", BATCH,
             lambda p=precision: encode(ours, images, p),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-            lambda: plain_encode(plain, images), BATCH * cost.encode_flops, precision,
+            lambda: plain_encode(plain, images), BATCH * cost.encode_flops, precision=precision, target=ENCODE,
         )  # fmt: skip
         yield Pair(
             f"decode, {SIZE_PX} px, {precision}", "images/s", BATCH,
             lambda p=precision: decode(ours, indices, p),  # type: ignore[misc]  # as above
-            lambda: plain_decode(plain, indices), BATCH * cost.decoder_flops, precision,
+            lambda: plain_decode(plain, indices), BATCH * cost.decoder_flops, precision=precision,
         )  # fmt: skip
 
 

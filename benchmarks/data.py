@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> int:
     _listings(tuple(map(int, arguments)) or KEYS)
     with tempfile.TemporaryDirectory() as folder:
         for pair in (*image_pairs(Path(folder)), *token_pairs(Path(folder))):
-            measure(pair)
+            sys.stdout.write(measure(pair).line())
+            sys.stdout.flush()
     return 0
 
 

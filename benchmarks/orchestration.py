@@ -27,6 +27,7 @@ def pairs() -> Iterator[Pair]:
             count=len(STEPS),
             ours=lambda: end_to_end(preset="digits", overrides=SHORT),
             plain=_plain,
+            on_the_clock=True,
         )
 
 

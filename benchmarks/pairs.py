@@ -1,17 +1,18 @@
 """Two or three ways of doing the same work, in turns, and the ratios of their times.
 
-On a CPU time is processor time, which neighbours on the machine do not use up; on a GPU it is what the clock says.
-Every repeat runs all ways one after another, ratios are taken within a repeat, and what is reported is the median.
+Every repeat runs all ways one after another, ratios are taken within a repeat, and what is reported is the median, and
+the quartiles: between them lies half of the repeats.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
+from benchmarks.device import seconds
+from benchmarks.roofline import Roofline
+from benchmarks.targets import Target
 
 REPEATS = 5
 
@@ -25,89 +26,73 @@ class Pair:
     count: int
     ours: Callable[[], object]
     plain: Callable[[], object]
-    flops: float | None = None
+    flops: float = 0.0
     """Floating-point operations of one call, where they are known."""
+    moved_bytes: float = 0.0
+    """Bytes that one call has to read at least, where they are known."""
     precision: str = "fp32"
     """In which ours computes: fp32 or bf16."""
-    bound: float | None = None
-    """Units a second that the machine allows at most, where that is known."""
+    target: Target | None = None
+    """What this is to reach."""
+    repeats: int = REPEATS
+    on_the_clock: bool = False
+    """Whether waiting for other processes is part of the work."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a pair: units a second, and ratios with their range."""
+    """What came out of a pair: units a second, and ratios with their quartiles."""
 
-    name: str
-    unit: str
+    pair: Pair
     ours: float
     plain: float
     ratio: float
-    lowest: float
-    highest: float
-    share_of_bound: float | None = None
+    quartiles: tuple[float, float]
+    share: float | None = None
+    """Of what the machine allows."""
+    limit: str = ""
+    """What bounds it."""
     peer: float | None = None
     """Median ratio of the peer's time to ours; above 1: ours is faster."""
 
     def line(self) -> str:
         """For the terminal."""
-        share = "" if self.share_of_bound is None else f"  {self.share_of_bound:.0%} of the bound"
+        low, high = self.quartiles
+        share = "" if self.share is None else f"  {self.share:.0%} of {self.limit}"
         peer = "" if self.peer is None else f"  peer x {self.peer:.2f}"
         return (
-            f"{self.name:<46}{self.ours:>11.1f} {self.unit:<9} plain {self.plain:>10.1f}  x {self.ratio:.2f} "
-            f"({self.lowest:.2f} to {self.highest:.2f}){share}{peer}\n"
+            f"{self.pair.name:<56}{self.ours:>11.1f} {self.pair.unit:<9} plain {self.plain:>10.1f}  x {self.ratio:.2f} "
+            f"({low:.2f} to {high:.2f}){share}{peer}\n"
         )
 
 
-def measure(
-    pair: Pair, peak: float | None = None, peer: Callable[[], float] | None = None, repeats: int = REPEATS
-) -> Result:
-    """Run ours, plain and the peer in turns, after one warm-up each.
+def measure(pair: Pair, roofline: Roofline | None = None, peer: Callable[[], float] | None = None) -> Result:
+    """Run ours, plain and the peer in turns, after one call of each that does not count.
 
     Args:
         pair: the work.
-        peak: floating-point operations a second that the machine reaches in a large matrix product.
+        roofline: what the machine allows.
         peer: does the same work elsewhere and says how many seconds it took.
-        repeats: turns.
     """
-    pair.ours(), pair.plain()
-    if peer is not None:
-        peer()
-    rows = [(seconds(pair.ours), seconds(pair.plain), peer() if peer is not None else 0.0) for _ in range(repeats)]
+    rows = [_turn(pair, peer) for _ in range(pair.repeats + 1)][1:]
     ratios = [plain / ours for ours, plain, _ in rows]
     ours, plain, _ = (statistics.median(column) for column in zip(*rows, strict=True))
-    share = _share(pair, ours, peak)
-    others = None if peer is None else statistics.median(theirs / own for own, _, theirs in rows)
+    has_bound = roofline is not None and (pair.flops or pair.moved_bytes)
+    share, limit = None, ""
+    if roofline is not None and has_bound:
+        share = roofline.least_seconds(pair.flops, pair.moved_bytes, pair.precision) / ours
+        limit = roofline.limit(pair.flops, pair.moved_bytes, pair.precision)
     return Result(
-        pair.name, pair.unit, pair.count / ours, pair.count / plain, statistics.median(ratios), min(ratios),
-        max(ratios), share, others,
+        pair, pair.count / ours, pair.count / plain, statistics.median(ratios), _quartiles(ratios), share, limit,
+        None if peer is None else statistics.median(theirs / own for own, _, theirs in rows),
     )  # fmt: skip
 
 
-def _share(pair: Pair, spent: float, peak: float | None) -> float | None:
-    """Of what the machine allows: by the pair's own bound, or by its operations."""
-    if pair.bound is not None:
-        return pair.count / spent / pair.bound
-    return None if peak is None or pair.flops is None else pair.flops / spent / peak
+def _turn(pair: Pair, peer: Callable[[], float] | None) -> tuple[float, float, float]:
+    ours, plain = (seconds(way, on_the_clock=pair.on_the_clock) for way in (pair.ours, pair.plain))
+    return ours, plain, 0.0 if peer is None else peer()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = clock()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def peak_flops(dtype: torch.dtype, sizes: Sequence[int] = (1024, 2048)) -> float:
-    """Floating-point operations a second in a large matrix product: what a share of the peak is a share of."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = []
-    for size in sizes:
-        matrix = torch.randn(size, size, device=device).to(dtype)
-        matrix @ matrix
-        found += [2 * size**3 / seconds(lambda m=matrix: m @ m) for _ in range(REPEATS)]  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-    return max(found)
+def _quartiles(values: Sequence[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high

@@ -3,9 +3,9 @@
 Axes: B batch, C channels, H×W pixels, N tokens, D width, K entries.
 
 Encoder and decoder of arXiv 2012.09841 §B with attention as a softmax of a full matrix; a GPT-2 with a mask, a
-softmax and separate linear layers; sampling by a full forward pass for each token; a training step that follows the
-paper's order: one pass of the autoencoder for its own update, a second one for the discriminator's. Nothing of ours
-is used.
+softmax and separate linear layers; sampling by a full forward pass for each token, or with a cache that is concatenated
+at each step; a training step that follows the paper's order: one pass of the autoencoder for its own update, a second
+one for the discriminator's. Nothing of ours is used.
 """
 
 from __future__ import annotations
@@ -152,6 +152,16 @@ class PlainLayer(nn.Module):
         x = x + self.out((weights @ v).transpose(1, 2).reshape(batch, length, width))
         return x + self.mlp(self.norm2(x))
 
+    def step(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One more position; its key and value go to the end of the earlier ones."""
+        h, (batch, _, width) = self.norm1(x), x.shape
+        q, k, v = (part(h).view(batch, 1, self.heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        weights = torch.softmax(q @ k.transpose(2, 3) * (width // self.heads) ** -0.5, dim=-1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(batch, 1, width))
+        return x + self.mlp(self.norm2(x)), (k, v)
+
 
 class PlainPrior(nn.Module):
     """A class, then tokens."""
@@ -176,4 +186,19 @@ class PlainPrior(nn.Module):
         for _ in range(self.num_tokens):
             probabilities = self(tokens, labels)[:, -1].softmax(dim=-1)
             tokens = torch.cat([tokens, torch.multinomial(probabilities, 1)], dim=1)
+        return tokens
+
+    @torch.no_grad()
+    def sample_with_cache(self, labels: Tensor) -> Tensor:
+        """Draw all tokens, each by a pass over the newest one, with the keys and values of those before it."""
+        tokens = labels.new_empty(len(labels), 0)
+        past: list[tuple[Tensor, Tensor] | None] = [None] * len(self.layers)
+        newest = self.classes(labels)[:, None]
+        for index in range(self.num_tokens):
+            x = newest + self.positions[:, index : index + 1]
+            for number, layer in enumerate(self.layers):
+                x, past[number] = layer.step(x, past[number])
+            probabilities = self.head(self.norm(x))[:, -1].softmax(dim=-1)
+            tokens = torch.cat([tokens, torch.multinomial(probabilities, 1)], dim=1)
+            newest = self.tokens(tokens[:, -1:])
         return tokens

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 
-from benchmarks.coding import DEVICE
+from benchmarks.device import DEVICE
 from benchmarks.pairs import Pair
 from benchmarks.plain import PlainPrior
+from benchmarks.targets import PRIOR_STEP
 from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost
 from vqgan_core.training import PriorStep
 
-BATCH, SIDE, ENTRIES, CLASSES = 4, 16, 1024, 10
+BATCH, SIDE, ENTRIES, CLASSES = 8, 16, 1024, 10
 LAYERS, HEADS, WIDTH = (4, 8, 512) if DEVICE.type == "cpu" else (24, 16, 1024)
 
 
@@ -46,5 +47,5 @@ def pairs() -> Iterator[Pair]:
         yield Pair(
             f"prior step, {LAYERS} layers of {WIDTH}, {precision}", "tokens/s", tokens.numel(),
             lambda s=step: s.train_step({"tokens": tokens, "labels": labels}, 0),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-            plain_step, flops, precision,
+            plain_step, flops, precision=precision, target=PRIOR_STEP,
         )  # fmt: skip

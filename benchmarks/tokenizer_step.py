@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.coding import CONFIG, DEVICE, PLAIN
+from benchmarks.coding import CONFIG, PLAIN
+from benchmarks.device import DEVICE
 from benchmarks.pairs import Pair
 from benchmarks.plain import PlainGanStep, PlainTokenizer
+from benchmarks.targets import TOKENIZER_STEP
 from vqgan_core.config import TrainTokenizerConfig
+from vqgan_core.losses.cost import loss_cost
+from vqgan_core.tokenizer.cost import tokenizer_cost
 from vqgan_core.training import TokenizerStep
+from vqgan_core.training.cost import tokenizer_step_flops
 
 BATCH, SIZE_PX = 2, 64
 STEP = 1_000_000  # long after the discriminator's start
@@ -32,8 +37,10 @@ def pairs() -> Iterator[Pair]:
             }
         )
         step = TokenizerStep(config, device=DEVICE)
+        costs = tokenizer_cost(config.model(), SIZE_PX), loss_cost(config.loss, 3, SIZE_PX)
+        flops = BATCH * tokenizer_step_flops(config, *costs, judges=True, trains_discriminator=True)
         yield Pair(
             f"tokenizer step, {SIZE_PX} px, {precision}", "images/s", BATCH,
             lambda s=step: s.train_step(batch, STEP),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-            lambda: plain(images), precision=precision,
+            lambda: plain(images), flops, precision=precision, target=TOKENIZER_STEP,
         )  # fmt: skip

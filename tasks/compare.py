@@ -28,7 +28,7 @@ from vqgan_core.config import CompareConfig, SampleConfig, SamplingConfig, canon
 from vqgan_core.training import prepare, resolve_device
 from vqgan_core.training.streams import stream_seed
 
-STAGE = Stage("compare", "1", "comparison")
+STAGE = Stage("compare", "2", "comparison")
 _CURVES = (
     ("tokenizer", "validation/l1", "Tokenizer: validation L1", ""),
     ("tokenizer", "validation/psnr", "Tokenizer: validation PSNR", "dB"),

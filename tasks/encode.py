@@ -39,7 +39,7 @@ from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training import autocast, prepare, resolve_device
 from vqgan_core.training.images import images_of
 
-STAGE = Stage("encode", "1", "tokens")
+STAGE = Stage("encode", "2", "tokens")
 SPLITS = ("train", "val")
 
 

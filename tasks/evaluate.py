@@ -24,7 +24,7 @@ from vqgan_core.config import EvaluateConfig, canonical_json
 from vqgan_core.evaluation import Metric
 from vqgan_core.training import prepare, resolve_device
 
-STAGE = Stage("evaluate", "2", "evaluation")
+STAGE = Stage("evaluate", "3", "evaluation")
 
 
 def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:

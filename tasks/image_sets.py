@@ -28,7 +28,7 @@ from datasets.store import Part
 from tasks.evaluation_units import Bench
 from tasks.sample import read_samples
 from tasks.stage import Work
-from vqgan_core.config import ExtractorConfig, canonical_json, sha256_json
+from vqgan_core.config import ExtractorConfig, ProtocolConfig, canonical_json, sha256_json
 from vqgan_core.evaluation import BATCH, Extractor, Features, SetSummary, as_bytes, build_extractor, joined
 from vqgan_core.quantizers.neighbours import replace_by_neighbours
 from vqgan_core.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ from vqgan_core.training import prepare
 from vqgan_core.training.streams import stream
 
 PIECE = 10 * BATCH
-FORMAT = 1
+FORMAT = 2
 """Raised when summaries of the same images would come out otherwise."""
 
 
@@ -114,7 +114,7 @@ class SetReader:
                 [images.source, images.split, images.count, bench.size_px],
                 [artifact.manifest.digest for artifact in made_by],
                 [self.extractor.name, self.extractor.sha256, self.extractor.resize],
-                [protocol.rounding, protocol.seed, self._num_kept(images), protocol.num_splits],
+                [_rounding(images, protocol), protocol.seed, self._num_kept(images), protocol.num_splits],
                 None if perturbation is None else perturbation.model_dump(mode="json"),
             ]
         )
@@ -218,7 +218,6 @@ def _piece_bytes(bench: Bench, extractor: Extractor, images: ImageSet, piece: ra
 
 @torch.no_grad()
 def _batches(bench: Bench, images: ImageSet, piece: range) -> Iterator[UInt8[Tensor, "B 3 H W"]]:
-    rounding = bench.config.protocol.rounding
     if images.source == "samples":
         pixels = [np.atleast_3d(image) for image, _ in read_samples(bench.subjects.samples, piece)]
         for start in range(0, len(pixels), BATCH):
@@ -233,7 +232,12 @@ def _batches(bench: Bench, images: ImageSet, piece: range) -> Iterator[UInt8[Ten
         elif images.source == "perturbed":
             shown = bench.tokenizer.decode(_perturbed(bench, bench.tokenizer.encode(shown), number))
         number += len(shown)
-        yield as_bytes(shown, rounding)
+        yield as_bytes(shown, _rounding(images, bench.config.protocol))
+
+
+def _rounding(images: ImageSet, protocol: ProtocolConfig) -> str:
+    """Images that were bytes become them again: to cut off would take a level from those that floats put just below."""
+    return protocol.rounding if images.source in ("reconstructed", "perturbed") else "round"
 
 
 def _perturbed(bench: Bench, indices: Tensor, first: int) -> Tensor:

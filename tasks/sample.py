@@ -44,7 +44,7 @@ from vqgan_core.evaluation.torchvision_scorer import ScorerWeightsError, Torchvi
 from vqgan_core.prior import Prior
 from vqgan_core.training import prepare, resolve_device
 
-STAGE = Stage("sample", "1", "samples")
+STAGE = Stage("sample", "2", "samples")
 GRID_COLUMNS = 20
 
 

@@ -26,7 +26,7 @@ from tasks.subjects import Subjects
 from vqgan_core.config import ConfigError, EvaluateConfig, SampleConfig, SweepConfig, canonical_json
 from vqgan_core.training import prepare, resolve_device
 
-STAGE = Stage("sweep", "1", "sweep")
+STAGE = Stage("sweep", "2", "sweep")
 PICTURES_A_POINT = 20
 
 

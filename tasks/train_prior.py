@@ -18,7 +18,7 @@ from vqgan_core.config import TrainPriorConfig
 from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.prior_step import PriorStep
 
-STAGE = Stage("train_prior", "1", "prior")
+STAGE = Stage("train_prior", "2", "prior")
 
 
 def request(config: TrainPriorConfig, tokens: Artifact, start: Artifact | None = None) -> Request:

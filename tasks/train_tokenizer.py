@@ -21,7 +21,7 @@ from vqgan_core.training import history_bytes, prepare, resolve_device
 from vqgan_core.training.images import images_of
 from vqgan_core.training.tokenizer_step import TokenizerStep
 
-STAGE = Stage("train_tokenizer", "2", "tokenizer")
+STAGE = Stage("train_tokenizer", "3", "tokenizer")
 NUM_PICTURES = 16
 
 

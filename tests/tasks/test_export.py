@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from cleanfid.fid import get_folder_features
 from PIL import Image
 from torch_fidelity.datasets import ImagesPathDataset
 
@@ -35,6 +38,30 @@ def test_one_array_for_adms_evaluator(published: Published, tmp_path: Path) -> N
         assert np.array_equal(arrays["arr_0"], images)
         assert arrays["arr_1"].tolist() == labels
     assert [file.name for file in path.parent.iterdir()] == ["samples.npz"], "nothing unfinished is left"
+
+
+def test_adms_evaluator_streams_it(published: Published, tmp_path: Path) -> None:
+    """Step by step what its reader does: a version 1 or 2 header in C order, or it would load everything at once."""
+    path = tmp_path / "samples.npz"
+    assert export(published, "--npz", str(path)) == 0
+    images, _ = drawn(published)
+    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
+        assert np.lib.format.read_magic(member) == (1, 0)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        assert (shape, is_fortran, dtype) == (images.shape, False, np.uint8)
+        for batch in np.array_split(images, 3):
+            assert member.read(batch.nbytes) == batch.tobytes()
+        assert member.read(1) == b""
+
+
+def test_a_folder_as_clean_fid_reads_it(published: Published, tmp_path: Path) -> None:
+    assert export(published, "--png", str(tmp_path / "png")) == 0
+    images, _ = drawn(published)
+    found = get_folder_features(
+        str(tmp_path / "png"), model=lambda batch: batch.flatten(1), num_workers=0, device=torch.device("cpu"),
+        mode="legacy_tensorflow", verbose=False,
+    )  # fmt: skip
+    assert np.array_equal(found, images.transpose(0, 3, 1, 2).reshape(len(images), -1)), "each once, in order"
 
 
 def test_a_folder_as_torch_fidelity_reads_it(

@@ -5,9 +5,16 @@ numbers say so. What all have in common is fixed elsewhere: bytes in, the extrac
 tokenizer's size.
 
 Sources: `paper`: the authors' tables, which torch-fidelity made (arXiv 2012.09841; its defaults for KID and IS).
-`adm`: the evaluator of guided-diffusion (arXiv 2105.05233), precision and recall of 50,000 samples against 10,000
-real images. `llamagen`: the same evaluator for samples, and for reconstructions against the 50,000 validation images
-(arXiv 2406.06525).
+`adm`: the evaluator of guided-diffusion (arXiv 2105.05233): Fréchet distances of 50,000 samples to the whole training
+split, precision and recall to 10,000 images of it, which is what its reference file holds. `llamagen`
+(arXiv 2406.06525): the same evaluator and reference for samples; reconstructions against the 50,000 validation images.
+
+They differ in bytes: guided-diffusion cuts off what is behind the point (`((x + 1) * 127.5).to(uint8)`), LlamaGen
+rounds (`127.5 * x + 128`). This concerns reconstructions; a sample set holds rounded bytes since it was drawn.
+
+What no protocol sets, because other stages do: both sources centre-crop after halving by boxes and a bicubic step
+(`shard`); both draw classes at random, where a sample set has equally many of each; LlamaGen's published numbers have
+guidance, and those of its 384 px models are resized to 256 px before (`sample`).
 
 Departure: Inception scores are those of shuffled splits everywhere; ADM's splits are in file order.
 """
@@ -30,7 +37,7 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND},
     "adm": {
         "reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND,
-        "num_kept_reference": 10_000, "num_kept_judged": _FIFTY_THOUSAND,
+        "num_kept_reference": 10_000, "num_kept_judged": _FIFTY_THOUSAND, "rounding": "truncate",
     },
     "llamagen": {
         "reconstruction_split": "val", "generation_split": "train", "num_samples": _FIFTY_THOUSAND,
@@ -55,7 +62,7 @@ class ProtocolConfig(Config):
     num_samples: int | None = Field(None, ge=2)
     """Samples that the protocol is of. A sample set is always judged whole; one of another size is said to depart."""
     rounding: Literal["round", "truncate"] = "round"
-    """How floats become bytes. MaskBit and torchmetrics truncate."""
+    """How reconstructions become bytes. guided-diffusion, MaskBit and torchmetrics truncate."""
     num_kept_reference: int = Field(10_000, ge=2)
     """Reference images, chosen at random, whose features are kept for kernel distance, precision, recall, coverage."""
     num_kept_judged: int = Field(10_000, ge=2)

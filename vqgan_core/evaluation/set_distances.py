@@ -5,6 +5,10 @@ network's features the same formulas are `FD-…`, `KD-…` and so on, with the 
 number of images in its name: it falls as that rises, and two of different counts must not stand in one line.
 
 The first letter says what was judged: r reconstructions, p reconstructions from perturbed indices, g samples.
+
+Samples have a floor beside each number: the same between two disjoint sets of real images, whose features were kept.
+One of them stands in for the samples; a Fréchet distance has a floor only where it can have as many images as they
+have, because it falls as that number rises. (Of perfect reconstructions every distance is 0.)
 """
 
 from __future__ import annotations
@@ -12,6 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vqgan_core.config.protocol import ProtocolConfig
 from vqgan_core.evaluation.extractor import Extractor
@@ -22,6 +30,7 @@ from vqgan_core.evaluation.kernel_distance import kernel_distance
 from vqgan_core.evaluation.metric import FID_SHA256, Metric
 from vqgan_core.evaluation.precision_recall import density_coverage, precision_recall
 from vqgan_core.evaluation.set_summary import SetSummary
+from vqgan_core.evaluation.sums import FeatureSums
 
 __all__ = ["JudgedSet", "set_distances"]
 
@@ -45,14 +54,19 @@ def set_distances(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfi
     common = _common(sets, extractor, protocol)
     frechet = {"higher_is_better": False, "n": judged.count, "n_reference": reference.count}
     named = _Names(extractor)
+    floor = _Floor.of(sets, protocol)
     if min(judged.count, reference.count) >= 2:
         value = frechet_distance(judged.pooled, reference.pooled)
-        yield Metric(name=f"{letter}{named.frechet}@{judged.count}", value=value, **frechet, **common)
+        of_real = None if floor is None else floor.frechet(judged.count)
+        yield Metric(name=f"{letter}{named.frechet}@{judged.count}", value=value, floor=of_real, **frechet, **common)
     if judged.spatial is not None and reference.spatial is not None:
         value = frechet_distance(judged.spatial, reference.spatial)
         yield Metric(name=f"{letter}s{named.frechet}@{judged.count}", value=value, **frechet, **common)
     kept = {"n": len(judged.kept), "n_reference": len(reference.kept)}
-    yield from _of_kept_features(sets, named, protocol, kept | common)
+    found = _of_kept_features(real=reference.kept, judged=judged.kept, letter=letter, protocol=protocol)
+    least = {} if floor is None else floor.of_kept_features(protocol)
+    for kind, outcome in found.items():
+        yield _metric(kind, outcome, least.get(kind), named, kept | common, letter)
     if judged.logits is not None and len(judged.logits) >= protocol.num_splits:
         score = inception_score(judged.logits, num_splits=protocol.num_splits, seed=protocol.seed)
         yield Metric(
@@ -73,31 +87,71 @@ class _Names:
         return f"{name}{self._suffix or '-inception-v3'}"
 
 
-def _of_kept_features(
-    sets: JudgedSet, named: _Names, protocol: ProtocolConfig, common: dict[str, Any]
-) -> Iterator[Metric]:
-    real, judged, letter = sets.reference.kept, sets.judged.kept, sets.letter
-    note = common.pop("note")
+@dataclass(frozen=True)
+class _Outcome:
+    """A number of kept features, and what is said of it."""
+
+    value: float
+    note: str
+    higher_is_better: bool = True
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class _Floor:
+    """Real images that stand in for samples, and, disjoint from them, real images that they are compared with."""
+
+    stand_in: Float[Tensor, "n D"]
+    rest: Float[Tensor, "m D"]
+
+    @classmethod
+    def of(cls, sets: JudgedSet, protocol: ProtocolConfig) -> _Floor | None:
+        """From the reference's kept features; None of reconstructions, and of too few."""
+        kept = sets.reference.kept
+        count = min(len(sets.judged.kept), len(kept) // 2)
+        if sets.letter != "g" or count < 2:
+            return None
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(protocol.seed))
+        return cls(kept[order[:count]], kept[order[count:]])
+
+    def frechet(self, num_judged: int) -> float | None:
+        """Where the stand-in has as many images as were judged."""
+        if len(self.stand_in) < num_judged:
+            return None
+        return frechet_distance(*(FeatureSums.of(features).statistics() for features in (self.stand_in, self.rest)))
+
+    def of_kept_features(self, protocol: ProtocolConfig) -> dict[str, _Outcome]:
+        """As of samples."""
+        return _of_kept_features(real=self.rest, judged=self.stand_in, letter="g", protocol=protocol)
+
+
+def _of_kept_features(*, real: Tensor, judged: Tensor, letter: str, protocol: ProtocolConfig) -> dict[str, _Outcome]:
+    """Kernel distance and, of samples, precision, recall, density and coverage, by name."""
     distance = kernel_distance(
         real, judged, num_subsets=protocol.num_subsets, subset_size=protocol.subset_size, seed=protocol.seed
     )
-    yield Metric(
-        name=f"{letter}{named.kernel}", value=distance.value, deviation=distance.deviation, higher_is_better=False,
-        note=f"{distance.num_subsets} subsets of {distance.subset_size}; {note}", **common,
-    )  # fmt: skip
-    if letter != "g":
-        return
-    smaller = min(len(real), len(judged))
+    subsets = f"{distance.num_subsets} subsets of {distance.subset_size}"
+    found = {"kernel": _Outcome(distance.value, subsets, higher_is_better=False, deviation=distance.deviation)}
+    smaller = min(len(real), len(judged)) if letter == "g" else 0
     if smaller > protocol.num_neighbours:
         shares = precision_recall(real, judged, num_neighbours=protocol.num_neighbours)
-        k = f"k = {protocol.num_neighbours}, border included; {note}"
-        for name, value in (("precision", shares.precision), ("recall", shares.recall)):
-            yield Metric(name=named.other(name), value=value, higher_is_better=True, note=k, **common)
+        k = f"k = {protocol.num_neighbours}, border included"
+        found |= {"precision": _Outcome(shares.precision, k), "recall": _Outcome(shares.recall, k)}
     if smaller > protocol.num_density_neighbours:
-        found = density_coverage(real, judged, num_neighbours=protocol.num_density_neighbours)
-        k = f"k = {protocol.num_density_neighbours}, border left out; {note}"
-        for name, value in (("density", found.density), ("coverage", found.coverage)):
-            yield Metric(name=named.other(name), value=value, higher_is_better=True, note=k, **common)
+        near = density_coverage(real, judged, num_neighbours=protocol.num_density_neighbours)
+        k = f"k = {protocol.num_density_neighbours}, border left out"
+        found |= {"density": _Outcome(near.density, k), "coverage": _Outcome(near.coverage, k)}
+    return found
+
+
+def _metric(
+    kind: str, outcome: _Outcome, floor: _Outcome | None, named: _Names, common: dict[str, Any], letter: str
+) -> Metric:
+    return Metric(
+        name=f"{letter}{named.kernel}" if kind == "kernel" else named.other(kind), value=outcome.value,
+        floor=None if floor is None else floor.value, deviation=outcome.deviation,
+        higher_is_better=outcome.higher_is_better, **common | {"note": f"{outcome.note}; {common['note']}"},
+    )  # fmt: skip
 
 
 def _common(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfig) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vqgan_core import distributed
 from vqgan_core.config import PatchGanConfig
 from vqgan_core.losses.batch_norm import BatchNorm
 from vqgan_core.losses.spectral_norm import SpectralNorm
+from vqgan_core.tokenizer.blocks import as_convolutions_want
 
 __all__ = ["ActNorm", "PatchDiscriminator"]
 
@@ -105,7 +106,7 @@ class PatchDiscriminator(nn.Module):
                 f"image of {images.shape[2]}x{images.shape[3]} px: this discriminator needs at least "
                 f"{self.min_size_px} px each way; use fewer num_layers or larger images"
             )
-        logits: Tensor = self.layers(images)
+        logits: Tensor = self.layers(as_convolutions_want(images))
         return logits
 
 

@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqgan_core.config import SamplingConfig
 from vqgan_core.prior.condition import Columns
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.orders import inverse
+from vqgan_core.prior.packed import for_drawing
 from vqgan_core.prior.sampling import evaluating, starting_rows
 
 
@@ -66,7 +68,8 @@ def _search(
     prior: Prior, prefix: Float[Tensor, "B*W P D"], size: int, num_beams: int
 ) -> tuple[Int[Tensor, "B W N"], Float[Tensor, "B W"]]:
     num_tokens, num_codes = prior.spec.num_tokens, prior.spec.codebook_size
-    orders, cache = prior.order[None], prior.transformer.new_cache(len(prefix), max_length=prior.max_length)
+    network = for_drawing(prior.transformer, len(prefix), SamplingConfig())
+    orders, cache = prior.order[None], network.new_cache(len(prefix), max_length=prior.max_length)
     tokens = torch.empty(size, num_beams, 0, dtype=torch.int64, device=prior.device)
     scores = torch.full((size, num_beams), -torch.inf, device=prior.device)
     scores[:, 0] = 0  # all beams are the same at first: one of them is enough
@@ -75,7 +78,7 @@ def _search(
     for step in range(num_tokens):
         newest = tokens[:, :, max(step - 1, 0) : step].flatten(0, 1)
         placement = prior.placement(orders, cache.length, prior.num_prefix + step)
-        logits = prior.transformer(newest, given, cache, placement, num_last=1)
+        logits = network(newest, given, cache, placement, num_last=1)
         given = None
         log_p = logits[:, -1].float().log_softmax(-1).view(size, num_beams, num_codes)
         scores, chosen = (scores[..., None] + log_p).flatten(1).topk(num_beams, dim=-1)

@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         """Allocate an empty cache for a batch, on the model's device and in its precision."""
         length = self.max_length if max_length is None else max_length
         shape = (len(self.layers), batch_size, self.num_cached_heads, length, self.head_width)
-        weight = self.head.weight
+        weight = self.token_embedding.weight
         return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
 
     def forward(

@@ -143,7 +143,8 @@ class Prior(nn.Module):
         orders = self._orders(reading)
         prefix = self.condition(labels, tokens.shape[0], condition_drop, columns)
         logits = self._sequence_logits(tokens, prefix, reading).float()
-        losses = F.cross_entropy(logits.transpose(1, 2), in_order(tokens, orders), reduction="none")
+        losses = F.cross_entropy(logits.flatten(0, 1), in_order(tokens, orders).flatten(), reduction="none")
+        losses = losses.view_as(tokens)
         return in_order(losses, None if orders is None else inverse(orders))
 
     def placement(self, orders: Int[Tensor, "R N"], start: int, end: int) -> Placement:

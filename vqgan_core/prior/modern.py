@@ -17,6 +17,8 @@ head, starts at zero: the untrained model is uniform.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from vqgan_core.config import PriorConfig
 from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
+from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
 
 ROTARY_BASE = 10_000.0
 MLP_MULTIPLE = 64
@@ -101,14 +104,13 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
         self.query_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
         self.key_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
+        self.joint: PackedLinear | None = None
+        """All three as one product, in a network that is laid out for drawing (`packed`)."""
         self.projection = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Mix positions; with a cache, `layer` is its row that holds this layer's past, already turned."""
-        query, key, value = (
-            rearrange(linear(x), "B T (h d) -> B h T d", d=self.head_width)
-            for linear in (self.query, self.key, self.value)
-        )
+        query, key, value = (rearrange(part, "B T (h d) -> B h T d", d=self.head_width) for part in self._inputs(x))
         assert context.rotation is not None
         query, key = rotate(self.query_norm(query), context.rotation), rotate(self.key_norm(key), context.rotation)
         if context.cache is not None:
@@ -119,6 +121,12 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal, enable_gqa=self.is_grouped)
         projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
         return projected
+
+    def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
+        """Queries, keys and values."""
+        if self.joint is None:
+            return side_by_side(x, (self.query, self.key, self.value))
+        return torch.split(self.joint(x), self.joint.sizes, dim=-1)
 
 
 class SwiGLU(nn.Module):

@@ -28,6 +28,7 @@ from vqgan_core.prior.filters import filter_logits
 from vqgan_core.prior.guidance import guidance_scale, guide
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.noise import ImageStreams
+from vqgan_core.prior.packed import for_drawing
 from vqgan_core.prior.pixels import PixelDecoder
 
 __all__ = ["draw", "evaluating", "extend", "guide", "sample_tokens"]
@@ -61,7 +62,7 @@ def sample_tokens(
         prior: on any device; the tokens come back there, row by row.
         labels: one an image for a class-conditional prior, else None.
         seeds: one an image.
-        config: temperature, filters, guidance.
+        config: temperature, filters, guidance, precision.
         progress: told about each step.
         known: tokens that are kept, row by row, and `completion.UNKNOWN` where one is to be drawn; None: draw all.
         known_first: read all known tokens before the first draw, for priors of order random_annealed. Without it, a
@@ -86,7 +87,7 @@ def sample_tokens(
 
     with evaluating(prior):
         drawn = extend(
-            prior.transformer,
+            for_drawing(prior.transformer, len(prefix), config),
             num_tokens - plan.num_given,
             choose,
             prompt=None if plan.given is None else plan.given.repeat(num_copies, 1),

@@ -26,6 +26,7 @@ from vqgan_core.config import SamplingConfig
 from vqgan_core.prior.guidance import guidance_scale, guide
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.noise import ImageStreams
+from vqgan_core.prior.packed import for_drawing
 from vqgan_core.prior.sampling import Progress, draw, evaluating, starting_rows
 from vqgan_core.prior.windows import sliding_windows
 
@@ -49,7 +50,7 @@ def sample_large(
         prior: of order row; the tokens come back on its device.
         labels: one an image for a class-conditional prior, else None.
         seeds: one an image.
-        config: temperature, filters, guidance; a guidance schedule runs over each window.
+        config: temperature, filters, guidance, precision; a guidance schedule runs over each window.
         grid: (H, W), at least the prior's own.
         progress: told about each row of tokens.
         columns: for each condition column either the large image's own tokens, `B H' W'` with as many for each of the
@@ -67,6 +68,7 @@ def sample_large(
     window = _Window(
         prior,
         lambda corner: starting_rows(prior, labels, len(streams), config.guidance, told.cut(corner)),
+        config,
     )
     tokens = torch.zeros(len(streams), *grid, dtype=torch.int64, device=prior.device)
     with evaluating(prior):
@@ -126,11 +128,14 @@ class _Told:
 class _Window:
     """A prior's view on a grid: logits of a token given those before it in its window."""
 
-    def __init__(self, prior: Prior, prefix_at: Callable[[Corner], Float[Tensor, "R P D"]]) -> None:
+    def __init__(
+        self, prior: Prior, prefix_at: Callable[[Corner], Float[Tensor, "R P D"]], config: SamplingConfig
+    ) -> None:
         self._prior = prior
         self._prefix_at = prefix_at
         self._num_rows = len(prefix_at((0, 0)))
-        self._cache = prior.transformer.new_cache(self._num_rows, max_length=prior.max_length)
+        self._network = for_drawing(prior.transformer, self._num_rows, config)
+        self._cache = self._network.new_cache(self._num_rows, max_length=prior.max_length)
         self._corner: Corner | None = None
 
     def logits(self, grid: Int[Tensor, "B H W"], corner: Corner, num_before: int) -> Float[Tensor, "R K"]:
@@ -145,5 +150,5 @@ class _Window:
             given, prefix = view[:, :num_before], self._prefix_at(corner)
         self._corner = corner
         given = given.repeat(self._num_rows // len(grid), 1)
-        logits: Tensor = self._prior.transformer(given, prefix, self._cache, num_last=1)
+        logits: Tensor = self._network(given, prefix, self._cache, num_last=1)
         return logits[:, -1]

@@ -13,6 +13,8 @@ other's future, because the cached path has no mask).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -20,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.prior.decoder import Context, Decoder, Rotation, Visibility, init_weights, visibility
+from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
 
 __all__ = ["GPT", "Attention", "Layer", "Visibility", "visibility"]
 
@@ -34,14 +37,13 @@ class Attention(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
+        self.joint: PackedLinear | None = None
+        """All three as one product, in a network that is laid out for drawing (`packed`)."""
         self.projection = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Mix positions; with a cache, `layer` is its row that holds this layer's past."""
-        query, key, value = (
-            rearrange(linear(x), "B T (h d) -> B h T d", h=self.num_heads)
-            for linear in (self.query, self.key, self.value)
-        )
+        query, key, value = (rearrange(part, "B T (h d) -> B h T d", h=self.num_heads) for part in self._inputs(x))
         if context.cache is not None:
             key, value = context.cache.append(layer, key, value)
             query = query.to(key.dtype)
@@ -50,6 +52,12 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal)
         projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
         return projected
+
+    def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
+        """Queries, keys and values."""
+        if self.joint is None:
+            return side_by_side(x, (self.query, self.key, self.value))
+        return torch.split(self.joint(x), self.joint.sizes, dim=-1)
 
 
 class Layer(nn.Module):

@@ -66,6 +66,33 @@ def test_a_number_holds_what_it_depends_on() -> None:
     assert metric.deviation is not None
 
 
+def test_samples_have_the_floor_of_two_real_sets() -> None:
+    real = summary(400, 2)
+    config = ProtocolConfig.model_validate({"num_subsets": 3})
+
+    def of(letter: str, judged: SetSummary, reference: SetSummary = real) -> dict[str, Metric]:
+        sets = JudgedSet(letter, judged, reference, "")
+        return {metric.name: metric for metric in set_distances(sets, Network(PUBLISHED_SHA256), config)}
+
+    perfect, shifted = of("g", summary(100, 1)), of("g", summary(100, 1, shift=0.6))
+    with_floor = {name for name, metric in perfect.items() if metric.floor is not None}
+    assert with_floor == {
+        "gFID@100", "gKID", "precision-inception-v3", "recall-inception-v3", "density-inception-v3",
+        "coverage-inception-v3",
+    }  # fmt: skip
+    for name in with_floor:
+        assert perfect[name].floor == shifted[name].floor, "it is of real images alone"
+    floor = perfect["gFID@100"].floor
+    assert floor is not None
+    assert perfect["gFID@100"].value == pytest.approx(floor, rel=0.5)
+    assert shifted["gFID@100"].value > 3 * floor
+    assert abs((perfect["precision-inception-v3"].floor or 0) - perfect["precision-inception-v3"].value) < 0.1
+    many = of("g", summary(300, 1))
+    assert many["gFID@300"].floor is None, "400 real images do not give 300 and as many others"
+    assert many["gKID"].floor is not None
+    assert all(metric.floor is None for metric in of("r", summary(100, 1)).values())
+
+
 def test_a_summary_survives_its_file(tmp_path: Path) -> None:
     before = summary(30, 3)
     after = SetSummary.from_bytes(before.to_bytes())
@@ -98,6 +125,8 @@ def test_protocols_by_name_and_with_changes() -> None:
     changed = ProtocolConfig.model_validate({"kind": "adm", "num_samples": 5000})
     assert changed.described == "protocol adm with num_samples = 5000"
     assert changed.num_kept_judged == adm.num_kept_judged
+    own, llamagen = ProtocolConfig(), ProtocolConfig.model_validate("llamagen")
+    assert (adm.rounding, llamagen.rounding, own.rounding) == ("truncate", "round", "round"), "as their code does"
 
     class Holder(Config):
         protocol: ProtocolConfig = ProtocolConfig()
