@@ -9,7 +9,7 @@ shard that lost images the rows that are left are cut out of its old token file.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from datasets.corpus import Corpus, Record
 from datasets.shard_cache import with_shard_cache
-from datasets.store import Artifact, Part, Store, Workspace
+from datasets.store import Artifact, InputRef, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
 from datasets.views import VIEWS
 from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import Drift, judge, measure, trained_on
+from tasks.fan_out import check_reachable, fan_out
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
@@ -125,27 +126,25 @@ class _Units:
         return store.part("tokens", self.part_key(unit, self.keys_of(unit)))
 
 
-class _Encoder(_Units):
-    """A tokenizer over a corpus: what every unit needs."""
+class _Encoder:
+    """A tokenizer over a corpus: makes units."""
 
-    def __init__(
-        self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact]
-    ) -> None:
-        super().__init__(config, corpus, tokenizer, others)
-        self.device = resolve_device(config.execution.device)
-        prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
+    def __init__(self, plan: _Units, tokenizer: Artifact) -> None:
+        self.plan = plan
+        self.device = resolve_device(plan.config.execution.device)
+        prepare(self.device, precision=plan.config.precision, num_threads=plan.config.execution.num_threads)
         self.tokenizer = load_tokenizer(tokenizer, self.device)
 
     def make_part(self, unit: _Unit, store: Store) -> Part:
         """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard."""
-        keys = self.keys_of(unit)
+        keys = self.plan.keys_of(unit)
         data = self._cut_out(unit, keys, store) or self.encode(unit)
-        return store.put_part("tokens", self.part_key(unit, keys), {unit.name: data})
+        return store.put_part("tokens", self.plan.part_key(unit, keys), {unit.name: data})
 
     def _cut_out(self, unit: _Unit, keys: list[str], store: Store) -> bytes | None:
         """Where images are gone from a shard that was encoded whole, what is left of its rows."""
-        stored = self.corpus.stored_keys(unit.shard)
-        part = None if stored == keys else store.part("tokens", self.part_key(unit, stored))
+        stored = self.plan.corpus.stored_keys(unit.shard)
+        part = None if stored == keys else store.part("tokens", self.plan.part_key(unit, stored))
         if part is None:
             return None
         return without_others(store.read_part(part, unit.name), unit.name, set(keys))
@@ -153,7 +152,7 @@ class _Encoder(_Units):
     @torch.no_grad()
     def encode(self, unit: _Unit) -> bytes:
         """The unit's token file."""
-        records = self.corpus.shard_records(unit.split, unit.shard)
+        records = self.plan.corpus.shard_records(unit.split, unit.shard)
         batches = list(self._tokens(unit, records))
         tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         rows = TokenRows(
@@ -165,48 +164,45 @@ class _Encoder(_Units):
             indices=tokens.pop(TARGET),
             columns=tokens,
         )
-        return token_parquet(self.meta_of(unit), rows)
+        return token_parquet(self.plan.meta_of(unit), rows)
 
     def _tokens(self, unit: _Unit, records: Sequence[Record]) -> Iterator[dict[str, NDArray[np.int64]]]:
         """Every column's tokens, batch by batch."""
-        batch_size, view = self.config.execution.batch_size, VIEWS[unit.view]
-        batches = self.corpus.sequential(
-            unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
-            planes=planes_and(self.model, self.conditions), view=view,
+        plan, view = self.plan, VIEWS[unit.view]
+        batch_size = plan.config.execution.batch_size
+        batches = plan.corpus.sequential(
+            unit.split, batch_size, shard=unit.shard, size_px=plan.model.window_px,
+            planes=planes_and(plan.model, plan.conditions), view=view,
         )  # fmt: skip
-        size = (self.model.window_px, self.model.window_px)
+        size = (plan.model.window_px, plan.model.window_px)
         for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
             seen = records[start : start + batch_size]
             windows = [view.window((record.height, record.width), size) for record in seen]
             shown = Shown(batch, seen, windows, self.device)
-            own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
-            with autocast(self.device, self.config.precision):
-                grids = self.tokenizer.encode_levels(images_of(own, self.model))
+            own = {plan.model.batch_name: batch[plan.model.batch_name].to(self.device)}
+            with autocast(self.device, plan.config.precision):
+                grids = self.tokenizer.encode_levels(images_of(own, plan.model))
             levels = {name: grid.flatten(1).cpu().numpy() for name, grid in grids.items()}
-            yield levels | {each.column.name: each.tokens(shown) for each in self.conditions}
+            yield levels | {each.column.name: each.tokens(shown) for each in plan.conditions}
 
 
 def _build(
     config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact], work: Work
 ) -> Product:
-    encoder = _Encoder(config, corpus, tokenizer, others)
-    units = encoder.units()
-    parts: list[Part] = []
-    encoded, started = 0, time.monotonic()
-    with work.reporter.bar("encode", len(units), "shards") as bar:
-        for done, unit in enumerate(units, start=1):
-            part = encoder.part(unit, work.store)
-            if part is None:
-                work.lease.check()
-                part = encoder.make_part(unit, work.store)
-                encoded += len(encoder.keys_of(unit))
-            parts.append(part)
-            bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
+    check_reachable(config.execution.fan_out, work.store.url)
+    plan = _Units(config, corpus, tokenizer, others)
+
+    def open_here() -> _Make:
+        return partial(_make_part, _Encoder(plan, tokenizer), work.store)
+
+    refs = [input_of(corpus), input_of(tokenizer)]
+    open_there = partial(_open_maker, config, work.store, refs, {name: input_of(others[name]) for name in others})
+    parts, device = _parts(plan, open_here if config.execution.fan_out.kind == "none" else open_there, work)
     known = trained_on(tokenizer, work.store)
-    reference, *of_splits = (np.zeros(encoder.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
+    reference, *of_splits = (np.zeros(plan.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
     histograms = dict(zip(SPLITS, of_splits, strict=True))
-    for unit, part in zip(units, parts, strict=True):
-        counts = _histogram(work, part, encoder.meta)
+    for unit, part in parts.items():
+        counts = _histogram(work, part, plan.meta)
         histograms[unit.split] += counts
         reference += counts * (unit.shard in known)
     new = sum(of_splits) - reference
@@ -214,7 +210,53 @@ def _build(
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
     files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
-    return Product(files=files, parts=parts, summary=_summary(encoder, histograms, drift), device=str(encoder.device))
+    summary = _summary(plan, histograms, drift)
+    return Product(files=files, parts=list(parts.values()), summary=summary, device=device)
+
+
+_Make = Callable[[_Unit], tuple[Part, str]]
+
+
+def _parts(plan: _Units, open_maker: Callable[[], _Make], work: Work) -> tuple[dict[_Unit, Part], str]:
+    """Every unit's part in the corpus' order, and the device on which those were made that were not there."""
+    units = plan.units()
+    parts: dict[_Unit, Part] = {}
+    devices = set()
+    encoded, started = 0, time.monotonic()
+    with work.reporter.bar("encode", len(units), "shards") as bar:
+
+        def missing() -> Iterator[_Unit]:
+            for unit in units:
+                part = plan.part(unit, work.store)
+                if part is None:
+                    work.lease.check()
+                    yield unit
+                else:
+                    parts[unit] = part
+                    bar.update(len(parts))
+
+        for unit, (part, device) in fan_out(plan.config.execution.fan_out, open_maker, missing(), name=_unit_name):
+            parts[unit] = part
+            devices.add(device)
+            encoded += len(plan.keys_of(unit))
+            bar.update(len(parts), {"images/s": encoded / (time.monotonic() - started)})
+    return {unit: parts[unit] for unit in units}, max(devices, default="cpu")
+
+
+def _open_maker(config: EncodeConfig, store: Store, refs: Sequence[InputRef], others: Mapping[str, InputRef]) -> _Make:
+    """In a worker: what encodes units there."""
+    corpus, tokenizer = map(store.get, refs)
+    plan = _Units(config, corpus, tokenizer, {name: store.get(ref) for name, ref in others.items()})
+    return partial(_make_part, _Encoder(plan, tokenizer), store)
+
+
+def _make_part(encoder: _Encoder, store: Store, unit: _Unit) -> tuple[Part, str]:
+    """A unit's part, and the device on which it was made."""
+    return encoder.make_part(unit, store), str(encoder.device)
+
+
+def _unit_name(unit: _Unit) -> str:
+    return f"encode · {unit.name.removesuffix('.parquet')}"
 
 
 def _headway(
@@ -255,17 +297,17 @@ def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
     return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
 
 
-def _summary(encoder: _Encoder, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
-    meta = encoder.meta
+def _summary(plan: _Units, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
+    meta = plan.meta
     usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
-    records = sum(encoder.corpus.splits.values())
+    records = sum(plan.corpus.splits.values())
     headline = f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
     if meta.columns:
         headline += ", told " + ", ".join(f"{column.name} {column.height}×{column.width}" for column in meta.columns)
     return {
         "headline": headline,
-        "records": encoder.corpus.splits,
-        "views": list(encoder.config.views),
+        "records": plan.corpus.splits,
+        "views": list(plan.config.views),
         "grid": [meta.height, meta.width],
         "codebook_size": meta.codebook_size,
         "usage": usage.usage,

@@ -37,7 +37,8 @@ def run_training(
         LeaseLost: another run has taken over.
     """
     with work.reporter.bar(label, config.num_steps, "steps") as bar, _sigterm() as asked:
-        if reached := newest_step(work.workspace):
+        reached = newest_step(work.workspace)
+        if 0 < reached < config.num_steps:
             bar.say(f"goes on at step {reached} of {config.num_steps}, the last checkpoint of an earlier run")
 
         def report(progress: Progress) -> None:

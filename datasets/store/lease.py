@@ -67,7 +67,10 @@ class Holder:
 
 
 class Lease:
-    """The right to compute and publish one artifact; made by `acquire`."""
+    """The right to compute and publish one artifact; made by `acquire`.
+
+    A copy in another process can `check`; the heart beats where it was acquired.
+    """
 
     def __init__(self, storage: Storage, folder: str, generation: int, holder: Holder, interval_seconds: float) -> None:
         self.generation = generation
@@ -78,6 +81,12 @@ class Lease:
         self._lost = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in ("_stop", "_thread")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _stop=threading.Event(), _thread=None)
 
     @property
     def lost(self) -> bool:

@@ -11,6 +11,7 @@ from vqgan_core.config.evaluation import (
     SweepConfig,
 )
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
+from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
@@ -61,6 +62,7 @@ from vqgan_core.config.tokenizer import (
 from vqgan_core.config.tokens import TokenSpec
 from vqgan_core.config.training import (
     PriorTrainingConfig,
+    PriorTrainingExecution,
     TokenizerTrainingConfig,
     TrainingConfig,
     TrainingExecution,
@@ -90,6 +92,7 @@ __all__ = [
     "EvaluateExecution",
     "ExecutionConfig",
     "ExtractorConfig",
+    "FanOutConfig",
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",
@@ -113,6 +116,7 @@ __all__ = [
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorTrainingConfig",
+    "PriorTrainingExecution",
     "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",

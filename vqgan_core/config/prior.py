@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.conditions import ConditionConfig
+from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
+from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
 
 OrderName = Literal[
     "row",
@@ -161,7 +162,7 @@ class TrainPriorConfig(PriorConfig):
     """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: TrainingExecution = TrainingExecution()
+    execution: PriorTrainingExecution = PriorTrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
@@ -170,6 +171,15 @@ class TrainPriorConfig(PriorConfig):
             raise ValueError(
                 "condition_rotation zero blinds attention to the condition: it is for weights that were trained so, "
                 "with init_from; leave it identity"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_can_be_sharded(self) -> TrainPriorConfig:
+        if self.execution.shard_weights and self.architecture not in ("gpt", "modern"):
+            raise ValueError(
+                f"execution.shard_weights with architecture {self.architecture}: only gpt and modern are spread over "
+                "processes; leave it out"
             )
         return self
 
@@ -268,6 +278,8 @@ class EncodeExecution(SampleExecution):
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
     drift_limit_bits: float | None = Field(None, gt=0, le=1)
     """The same above which the stage fails; null: never."""
+    fan_out: FanOutConfig = FanOutConfig()
+    """Where shards are encoded at the same time; each process that does so loads the tokenizer once."""
 
 
 class EncodeConfig(Config):

@@ -74,6 +74,10 @@ class PriorTrainingConfig(TrainingConfig):
 class TrainingExecution(ExecutionConfig):
     """How a training stage runs."""
 
+    num_processes: int = Field(1, ge=1)
+    """Processes that train together on this machine, each with a GPU where there are any; batch_size is over all."""
+    max_restarts: int = Field(3, ge=0)
+    """When one of several processes dies, all start again from the last checkpoint; so many times at most."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """auto takes a GPU where there is one."""
     num_threads: int | None = Field(None, ge=1)
@@ -88,3 +92,20 @@ class TrainingExecution(ExecutionConfig):
     """Decoded images kept in memory between epochs."""
     shard_cache_bytes: int = Field(50 << 30, ge=0)
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
+
+    @model_validator(mode="after")
+    def _processes_have_a_gpu_each(self) -> TrainingExecution:
+        if self.num_processes > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"num_processes {self.num_processes} cannot share device {self.device}: give cuda or auto, and each "
+                "process takes a GPU of its own"
+            )
+        return self
+
+
+class PriorTrainingExecution(TrainingExecution):
+    """How a prior's training runs."""
+
+    shard_weights: bool = False
+    """Where several processes train: each holds its part of weights, gradients and moments (FSDP2), not a copy. For
+    priors that a GPU cannot hold; checkpoints are the same."""

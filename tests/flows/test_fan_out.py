@@ -1,0 +1,152 @@
+"""Shards and token files made by threads, processes, a Dask and a Ray cluster: the bytes of one process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterName
+
+from datasets.store import Artifact, Store
+from flows.encode import encode
+from flows.shard import shard
+from tasks import encode as encode_stage
+from tasks import shard as shard_stage
+from tasks.fan_out import fan_out
+from tests.tiny import Published, contents, write_preset
+from vqgan_core.config import ConfigError, FanOutConfig
+
+pytestmark = [pytest.mark.usefixtures("harness"), pytest.mark.slow, pytest.mark.timeout(600)]
+#: What the two stages make of the tiny pipeline.
+NUM_UNITS, NUM_TOKEN_FILES = 6, 24
+
+
+def _not_here(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError("done by the run's own process")
+
+
+@pytest.fixture
+def emptied(published: Published, tmp_path: Path) -> Published:
+    """A store with the tokenizer alone."""
+    copy = published.copy(tmp_path / "store")
+    for area in ("corpus", "parts", "tokens", "claims", "records"):
+        shutil.rmtree(copy.root / area, ignore_errors=True)
+    return copy
+
+
+def _run(flow: Callable[..., State[Any]], stage: str, store: Published, **fan_out: Any) -> dict[str, str]:
+    """Run a stage's flow; the states of its units by their names."""
+    preset = write_preset(store.root.parent / "tiny.yaml", store.root, store.source)
+    overrides = {f"{stage}.execution.fan_out.{name}": value for name, value in fan_out.items()}
+    state = flow(preset=str(preset), overrides=overrides, return_state=True)
+    state.result()
+    with get_client(sync_client=True) as client:
+        rows = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id])),
+            task_run_filter=TaskRunFilter(name=TaskRunFilterName(like_=f"{stage} · ")),
+        )
+    return {row.name: row.state.name for row in rows if row.state is not None and row.task_key.startswith("make_unit")}
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes", "dask", "ray"])
+def test_the_bytes_are_those_of_one_process(
+    kind: str, published: Published, emptied: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind != "threads":  # other processes import what is not patched
+        monkeypatch.setattr(shard_stage, "build_unit", _not_here)
+        monkeypatch.setattr(encode_stage, "_Encoder", _not_here)
+    units = _run(shard, "shard", emptied, kind=kind, num_workers=2)
+    assert units == {f"shard · unit {number}": "Completed" for number in range(NUM_UNITS)}
+    token_files = _run(encode, "encode", emptied, kind=kind, num_workers=2)
+    assert len(token_files) == NUM_TOKEN_FILES
+    assert set(token_files.values()) == {"Completed"}
+    assert contents(Store.open(str(emptied.root))) == contents(Store.open(str(published.root)))
+
+
+@pytest.fixture
+def dask_address() -> Iterator[str]:
+    """A running Dask cluster as people start one, whose worker is a daemon."""
+    import dask  # noqa: PLC0415 - only this test needs it
+    from distributed import LocalCluster  # noqa: PLC0415
+
+    with (
+        dask.config.set({"distributed.worker.daemon": True}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def test_a_running_cluster_is_joined_by_its_address(
+    published: Published, emptied: Published, dask_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
+        _run(shard, "shard", emptied, kind="dask", address=dask_address)
+    _run(shard, "shard", emptied)
+    monkeypatch.setattr(encode_stage, "_Encoder", _not_here)
+    assert len(_run(encode, "encode", emptied, kind="dask", address=dask_address)) == NUM_TOKEN_FILES
+    assert _tokens(emptied).manifest.digest == published.artifacts["tokens"].manifest.digest
+
+
+def _tokens(store: Published) -> Artifact:
+    found = Store.open(str(store.root))
+    (manifest,) = found.artifacts("tokens")
+    artifact = found.lookup("tokens", manifest.fingerprint)
+    assert artifact is not None
+    return artifact
+
+
+def test_what_is_there_is_not_handed_out(emptied: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(shard, "shard", emptied)
+    shutil.rmtree(emptied.root / "corpus")
+    shutil.rmtree(next((emptied.root / "parts" / "corpus").iterdir()))
+    assert len(_run(shard, "shard", emptied, kind="threads", num_workers=2)) == 1
+
+
+def test_items_are_read_as_workers_become_free() -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            begun.append(number)
+            yield number
+
+    made = fan_out(FanOutConfig(kind="threads", num_workers=2), lambda: lambda item: item * item, items(), name=str)
+    first = next(made)
+    assert len(begun) == 4
+    assert dict([first, *made]) == {number: number * number for number in range(20)}
+
+
+def test_the_first_failure_is_raised_as_it_was() -> None:
+    def make(item: int) -> int:
+        if item == 3:
+            raise KeyError("three")
+        return item
+
+    made = fan_out(FanOutConfig(kind="threads", num_workers=1), lambda: make, iter(range(100)), name=str)
+    done = []
+    with pytest.raises(KeyError, match="three"):
+        done.extend(made)
+    assert done == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_store_in_memory_is_out_of_reach(published: Published, tmp_path: Path) -> None:
+    preset = write_preset(tmp_path / "tiny.yaml", "memory://fan-out", published.source)
+    with pytest.raises(ConfigError, match="cannot reach the store memory://fan-out"):
+        shard(preset=str(preset), overrides={"shard.execution.fan_out.kind": "processes"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"kind": "threads", "address": "tcp://x:1"}, "choose kind dask or ray, not threads"),
+        ({"num_workers": 2}, "of kind none: choose threads"),
+    ],
+)
+def test_fields_that_say_nothing_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        FanOutConfig(**fields)

@@ -1,0 +1,97 @@
+"""Training in two processes that a stage starts: one is killed, and what comes out is what comes out without."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.store import Manifest, Store
+from tests.processes import Marked
+from tests.tasks.runs import Run
+from tests.tiny import Published, write_preset
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+STAGE_OF = {"tokenizer": "train_tokenizer", "prior": "train_prior"}
+#: Long enough to be killed in the middle.
+NUM_STEPS = {"tokenizer": 60, "prior": 300}
+NUM_PROCESSES = 2
+
+
+def _start(published: Published, kind: str, root: Path, marked: Marked, **execution: Any) -> Run:
+    """A run that trains what this store lacks."""
+    if not root.exists():
+        published.without(kind, root)
+    fields: dict[str, Any] = {f"{kind}__training__num_steps": NUM_STEPS[kind]}
+    fields |= {f"{kind}__execution__{name}": value for name, value in execution.items()}
+    number = len(list(root.parent.glob("*.yaml")))
+    preset = write_preset(root.parent / f"{number}.yaml", root, published.source, **fields)
+    return Run.start(marked, preset, root.parent / f"{number}.jsonl", root, STAGE_OF[kind])
+
+
+def _made(kind: str, root: Path) -> Manifest:
+    (manifest,) = Store.open(str(root)).artifacts(kind)
+    return manifest
+
+
+def _files(kind: str, root: Path) -> dict[str, str]:
+    return {entry.path: entry.sha256 for entry in _made(kind, root).files}
+
+
+def _ranks(run: Run) -> list[int]:
+    """The processes that the launcher has started, in that order."""
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def _reached(run: Run) -> int:
+    """The step of the newest checkpoint."""
+    names = [path.name for path in run.root.glob("work/*/*/checkpoint-*.pt")]
+    return max((int(name.split("-")[3]) for name in names), default=0)
+
+
+@pytest.mark.parametrize("kind", ["prior", "tokenizer"])
+def test_a_killed_process_changes_nothing(kind: str, published: Published, tmp_path: Path, marked: Marked) -> None:
+    whole = _start(published, kind, tmp_path / "whole", marked, num_processes=NUM_PROCESSES)
+    whole.finish()
+    assert not whole.said("goes on at step")
+    killed = _start(published, kind, tmp_path / "killed", marked, num_processes=NUM_PROCESSES)
+    assert killed.wait_until(lambda: _reached(killed) >= 10)
+    ranks = _ranks(killed)
+    assert len(ranks) == NUM_PROCESSES
+    os.kill(ranks[1], signal.SIGKILL)
+    killed.finish()
+    assert killed.said(f"of {NUM_STEPS[kind]}, the last checkpoint of an earlier run")
+    assert _files(kind, tmp_path / "killed") == _files(kind, tmp_path / "whole")
+    assert _made(kind, tmp_path / "whole").summary["steps"] == NUM_STEPS[kind]
+    marked.assert_gone()
+
+
+def test_sigterm_writes_a_checkpoint_and_one_process_goes_on(
+    published: Published, tmp_path: Path, marked: Marked
+) -> None:
+    root = tmp_path / "store"
+    run = _start(published, "prior", root, marked, num_processes=NUM_PROCESSES, checkpoint_every_steps=1000)
+    assert run.wait_until(lambda: any(entry.get("done", 0) >= 1 for entry in run.entries))
+    run.process.terminate()
+    _, errors = run.process.communicate(timeout=60)
+    assert "TrainingInterrupted: stopped at step" in errors, errors
+    assert 0 < _reached(run) < NUM_STEPS["prior"]
+    marked.assert_gone()
+    alone = _start(published, "prior", root, marked)
+    alone.finish()
+    assert alone.said("goes on at step")
+    assert _made("prior", root).summary["steps"] == NUM_STEPS["prior"]
+
+
+def test_processes_that_die_every_time_end_the_run(published: Published, tmp_path: Path, marked: Marked) -> None:
+    run = _start(published, "prior", tmp_path / "store", marked, num_processes=NUM_PROCESSES, max_restarts=0)
+    assert run.wait_until(lambda: _reached(run) >= 5)
+    os.kill(_ranks(run)[0], signal.SIGKILL)
+    _, errors = run.process.communicate(timeout=60)
+    assert run.process.returncode != 0
+    assert "a process of the training died more than 0 times: " in errors
+    marked.assert_gone()
