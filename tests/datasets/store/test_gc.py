@@ -107,6 +107,7 @@ def test_a_live_run_keeps_its_work_and_all_parts(shared_url: str, spawn: Spawn) 
     assert not any(UNPUBLISHED in path or path.startswith("parts/") for path in gone)
     assert f"work/corpus/{PUBLISHED}/checkpoint" in gone
     child.kill()
+    child.wait()
     gone = {item.path for item in store.gc(dry_run=False, older_than_seconds=0)}
     assert {f"corpus/{UNPUBLISHED}/a", "parts/shard/unused/x.tar"} <= gone
 
