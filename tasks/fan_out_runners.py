@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,7 +22,6 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
-from prefect.utilities.annotations import quote
 
 from tasks.fan_out import num_workers
 from tasks.orchestrate import worth_a_retry
@@ -36,13 +34,18 @@ Made = TypeVar("Made")
 RAY_SHARED_BYTES = 128 << 20
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """How a process comes by what makes units; opened once in each."""
+class Order:
+    """What a worker is given: an item, and how a process comes by what makes something of it.
 
-    key: str
-    """Of one fan-out."""
-    open_maker: Callable[[], Callable[[Any], Any]]
+    No dataclass, and not two arguments: Prefect looks for futures in those, entry by entry, and Dask takes tuples
+    apart.
+    """
+
+    def __init__(self, key: str, open_maker: Callable[[], Callable[[Any], Any]], item: Any) -> None:
+        self.key = key
+        """Of one fan-out: each process opens its maker once."""
+        self.open_maker = open_maker
+        self.item = item
 
 
 #: What this process has opened: the maker of the fan-out that it works for.
@@ -59,17 +62,17 @@ _opening = threading.Lock()
     retry_jitter_factor=0.5,
     retry_condition_fn=worth_a_retry,
 )
-def make_unit(workshop: Workshop, item: Any) -> Any:
+def make_unit(order: Order) -> Any:
     """Make one unit, wherever this runs. A task's own function is sent whole, with the globals that it names."""
-    return _make(workshop, item)
+    return _make(order)
 
 
-def _make(workshop: Workshop, item: Any) -> Any:
+def _make(order: Order) -> Any:
     with _opening:
-        if workshop.key not in _makers:
+        if order.key not in _makers:
             _makers.clear()
-            _makers[workshop.key] = workshop.open_maker()
-    return _makers[workshop.key](item)
+            _makers[order.key] = order.open_maker()
+    return _makers[order.key](order.item)
 
 
 def run_units(
@@ -83,7 +86,7 @@ def run_units(
     Raises:
         ConfigError: what the cluster needs is not installed.
     """
-    workshop = Workshop(uuid.uuid4().hex, open_maker)
+    key = uuid.uuid4().hex
     waiting = iter(items)
     finished: SimpleQueue[PrefectFuture[Made]] = SimpleQueue()
     under_way: dict[uuid.UUID, Item] = {}
@@ -92,7 +95,7 @@ def run_units(
         for item in itertools.islice(waiting, count):
             unit = make_unit.with_options(task_run_name=name(item))
             with _beside_the_stage():
-                future = runner.submit(unit, {"workshop": quote(workshop), "item": quote(item)})
+                future = runner.submit(unit, {"order": Order(key, open_maker, item)})
             under_way[future.task_run_id] = item
             future.add_done_callback(finished.put)
 
@@ -105,7 +108,7 @@ def run_units(
                 yield under_way.pop(future.task_run_id), made
                 hand_out(1)
     finally:
-        _makers.pop(workshop.key, None)
+        _makers.pop(key, None)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import os
 import signal
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks.checkpoints import newest_step
@@ -53,19 +53,19 @@ def train_together(
         TrainingInterrupted: SIGTERM came; the checkpoint is written.
         LeaseLost: another run has taken over.
     """
-    if execution.num_processes == 1:
+    if execution.world_size == 1:
         return
     with tempfile.TemporaryDirectory(prefix="tessera-training-") as folder:
         journal = Path(folder) / "journal.jsonl"
         journal.touch()
         launch = LaunchConfig(
-            min_nodes=1, max_nodes=1, nproc_per_node=execution.num_processes, run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1",
-            max_restarts=execution.max_restarts, signals_to_handle="SIGTERM",
-            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            min_nodes=execution.num_nodes, max_nodes=execution.num_nodes, nproc_per_node=execution.num_processes,
+            run_id=work.workspace.folder, rdzv_backend="c10d", rdzv_endpoint=execution.rendezvous or "localhost:0",
+            local_addr=None if execution.rendezvous else "127.0.0.1", max_restarts=execution.max_restarts,
+            signals_to_handle="SIGTERM", logs_specs=DefaultLogsSpecs(log_dir=folder),
         )  # fmt: skip
         with work.reporter.bar(label, config.num_steps, "steps") as bar, _relayed(journal, bar), _own_sigterm():
-            bar.say(f"{execution.num_processes} processes train")
+            bar.say(f"{execution.world_size} processes train")
             try:
                 said = elastic_launch(launch, _one_of_them)(train, replace(work, reporter=Journal(journal)))
             except SignalException as error:
@@ -75,8 +75,26 @@ def train_together(
                 raise TrainingError(
                     f"a process of the training died more than {execution.max_restarts} times: {_why(error)}"
                 ) from error
-    if failure := said[0]:
+            except RendezvousError as error:
+                raise TrainingError(
+                    f"{execution.num_nodes} machines were to meet at {execution.rendezvous}, and did not ({error}): "
+                    "start the same run on each of them"
+                ) from error
+    if failure := next(filter(None, said.values()), None):
         raise TrainingError(failure)
+
+
+def join_training(
+    train: Callable[[Work], object], config: TrainingConfig, execution: TrainingExecution, label: str, work: Work
+) -> None:
+    """Train as one of several machines for the run that holds the lease, unless it is at the end already.
+
+    Raises:
+        TrainingError: as `train_together`.
+        TrainingInterrupted: SIGTERM came.
+    """
+    if newest_step(work.workspace) < config.num_steps:
+        train_together(train, config, execution, work, label)
 
 
 class Journal:

@@ -14,7 +14,7 @@ from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.start import require_opened
 from tasks.stopwatch import NAME as SECONDS
 from tasks.stopwatch import Stopwatch
-from tasks.together import train_together
+from tasks.together import join_training, train_together
 from tasks.training import run_training, training_headway
 from vqgan_core import distributed
 from vqgan_core.config import TrainPriorConfig
@@ -38,14 +38,17 @@ def request(config: TrainPriorConfig, tokens: Artifact, start: Artifact | None =
     label = f"train prior · {config.num_layers} layers · width {config.width}"
     build, headway = partial(_build, config, tokens, start), partial(training_headway, config.training)
     inputs = (input_of(tokens),) if start is None else (input_of(tokens), input_of(start))
-    return Request(STAGE, config.recipe(), inputs, build, label, headway)
+    join = partial(join_training, partial(_trained, config, tokens, start), config.training, config.execution, LABEL)
+    return Request(
+        STAGE, config.recipe(), inputs, build, label, headway, join if config.execution.num_nodes > 1 else None
+    )
 
 
 def _build(config: TrainPriorConfig, artifact: Artifact, start: Artifact | None, work: Work) -> Product:
     train = partial(_trained, config, artifact, start)
     device = str(resolve_device(config.execution.device))
     train_together(train, config.training, config.execution, work, label=LABEL)
-    if config.execution.shard_weights and config.execution.num_processes > 1:
+    if config.execution.shard_weights and config.execution.world_size > 1:
         execution = config.execution.model_copy(update={"device": "cpu"})  # where all of it has room
         train = partial(_trained, config.model_copy(update={"execution": execution}), artifact, start)
     trained = train(work)

@@ -14,7 +14,7 @@ from tasks.plane import pictures, planes_of, require_plane
 from tasks.report.pictures import grid
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.start import load_start, require_opened
-from tasks.together import train_together
+from tasks.together import join_training, train_together
 from tasks.training import run_training, training_headway
 from vqgan_core import distributed
 from vqgan_core.config import TrainTokenizerConfig
@@ -38,7 +38,10 @@ def request(config: TrainTokenizerConfig, corpus: Artifact, start: Artifact | No
     label = f"train tokenizer · f{config.autoencoder.downsampling_factor} · K{config.codebook_size}"
     build, headway = partial(_build, config, corpus, start), partial(training_headway, config.training)
     inputs = (input_of(corpus),) if start is None else (input_of(corpus), input_of(start))
-    return Request(STAGE, config.recipe(), inputs, build, label, headway)
+    join = partial(join_training, partial(_trained, config, corpus, start), config.training, config.execution, LABEL)
+    return Request(
+        STAGE, config.recipe(), inputs, build, label, headway, join if config.execution.num_nodes > 1 else None
+    )
 
 
 def _build(config: TrainTokenizerConfig, artifact: Artifact, start: Artifact | None, work: Work) -> Product:

@@ -28,7 +28,7 @@ from typing import Self
 from datasets.store.errors import LeaseLost, ObjectMissing, StoreError
 from datasets.store.storage import Storage
 
-__all__ = ["TTL_SECONDS", "Holder", "Lease", "acquire", "claim_path", "generations", "read_holder", "try_hold"]
+__all__ = ["TTL_SECONDS", "Holder", "Lease", "acquire", "claim_path", "generations", "held", "read_holder", "try_hold"]
 
 _LOG = logging.getLogger(__name__)
 TTL_SECONDS = 45.0
@@ -196,6 +196,13 @@ def _try_acquire(storage: Storage, folder: str, may_take: Callable[[Holder], boo
     if not storage.create(claim_path(folder, last + 1), mine.to_bytes()):
         return None
     return Lease(storage, folder, last + 1, mine, ttl_seconds / _BEATS_PER_TTL)
+
+
+def held(storage: Storage, folder: str) -> Lease | None:
+    """Somebody's lease, to `check` only: whoever works for the holder stops when another run takes over."""
+    numbers = generations(storage, folder)
+    holder = read_holder(storage, folder, numbers[-1]) if numbers else None
+    return None if holder is None or holder.released else Lease(storage, folder, numbers[-1], holder, TTL_SECONDS)
 
 
 def generations(storage: Storage, folder: str) -> list[int]:

@@ -12,7 +12,7 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterName
 
-from datasets.store import Artifact, Store
+from datasets.store import Store
 from flows.encode import encode
 from flows.shard import shard
 from tasks import encode as encode_stage
@@ -22,21 +22,14 @@ from tests.tiny import Published, contents, write_preset
 from vqgan_core.config import ConfigError, FanOutConfig
 
 pytestmark = [pytest.mark.usefixtures("harness"), pytest.mark.slow, pytest.mark.timeout(600)]
-#: What the two stages make of the tiny pipeline.
-NUM_UNITS, NUM_TOKEN_FILES = 6, 24
+FLOWS: dict[str, Callable[..., State[Any]]] = {"shard": shard, "encode": encode}
+MADE = {"shard": "corpus", "encode": "tokens"}
+#: Of the tiny pipeline.
+NUM_UNITS = {"shard": 6, "encode": 24}
 
 
 def _not_here(*_: Any, **__: Any) -> NoReturn:
     raise AssertionError("done by the run's own process")
-
-
-@pytest.fixture
-def emptied(published: Published, tmp_path: Path) -> Published:
-    """A store with the tokenizer alone."""
-    copy = published.copy(tmp_path / "store")
-    for area in ("corpus", "parts", "tokens", "claims", "records"):
-        shutil.rmtree(copy.root / area, ignore_errors=True)
-    return copy
 
 
 def _run(flow: Callable[..., State[Any]], stage: str, store: Published, **fan_out: Any) -> dict[str, str]:
@@ -53,19 +46,29 @@ def _run(flow: Callable[..., State[Any]], stage: str, store: Published, **fan_ou
     return {row.name: row.state.name for row in rows if row.state is not None and row.task_key.startswith("make_unit")}
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes", "dask", "ray"])
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [
+        ("threads", "shard"),
+        ("threads", "encode"),
+        ("processes", "encode"),
+        ("dask", "shard"),
+        ("ray", "shard"),
+        ("ray", "encode"),
+    ],
+)
 def test_the_bytes_are_those_of_one_process(
-    kind: str, published: Published, emptied: Published, monkeypatch: pytest.MonkeyPatch
+    kind: str, stage: str, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind != "threads":  # other processes import what is not patched
         monkeypatch.setattr(shard_stage, "build_unit", _not_here)
         monkeypatch.setattr(encode_stage, "_Encoder", _not_here)
-    units = _run(shard, "shard", emptied, kind=kind, num_workers=2)
-    assert units == {f"shard · unit {number}": "Completed" for number in range(NUM_UNITS)}
-    token_files = _run(encode, "encode", emptied, kind=kind, num_workers=2)
-    assert len(token_files) == NUM_TOKEN_FILES
-    assert set(token_files.values()) == {"Completed"}
-    assert contents(Store.open(str(emptied.root))) == contents(Store.open(str(published.root)))
+    made = MADE[stage]
+    store = published.without(made, tmp_path / "store")
+    units = _run(FLOWS[stage], stage, store, kind=kind, num_workers=2)
+    assert len(units) == NUM_UNITS[stage]
+    assert set(units.values()) == {"Completed"}
+    assert contents(Store.open(str(store.root)))[made] == contents(Store.open(str(published.root)))[made]
 
 
 @pytest.fixture
@@ -82,29 +85,22 @@ def dask_address() -> Iterator[str]:
 
 
 def test_a_running_cluster_is_joined_by_its_address(
-    published: Published, emptied: Published, dask_address: str, monkeypatch: pytest.MonkeyPatch
+    published: Published, tmp_path: Path, dask_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
-        _run(shard, "shard", emptied, kind="dask", address=dask_address)
-    _run(shard, "shard", emptied)
+        _run(shard, "shard", published.without("corpus", tmp_path / "empty"), kind="dask", address=dask_address)
     monkeypatch.setattr(encode_stage, "_Encoder", _not_here)
-    assert len(_run(encode, "encode", emptied, kind="dask", address=dask_address)) == NUM_TOKEN_FILES
-    assert _tokens(emptied).manifest.digest == published.artifacts["tokens"].manifest.digest
+    store = published.without("tokens", tmp_path / "store")
+    assert len(_run(encode, "encode", store, kind="dask", address=dask_address)) == NUM_UNITS["encode"]
+    (tokens,) = Store.open(str(store.root)).artifacts("tokens")
+    assert tokens.digest == published.artifacts["tokens"].manifest.digest
 
 
-def _tokens(store: Published) -> Artifact:
-    found = Store.open(str(store.root))
-    (manifest,) = found.artifacts("tokens")
-    artifact = found.lookup("tokens", manifest.fingerprint)
-    assert artifact is not None
-    return artifact
-
-
-def test_what_is_there_is_not_handed_out(emptied: Published, monkeypatch: pytest.MonkeyPatch) -> None:
-    _run(shard, "shard", emptied)
-    shutil.rmtree(emptied.root / "corpus")
-    shutil.rmtree(next((emptied.root / "parts" / "corpus").iterdir()))
-    assert len(_run(shard, "shard", emptied, kind="threads", num_workers=2)) == 1
+def test_what_is_there_is_not_handed_out(published: Published, tmp_path: Path) -> None:
+    store = published.copy(tmp_path / "store")
+    shutil.rmtree(store.root / "corpus")
+    shutil.rmtree(next((store.root / "parts" / "corpus").iterdir()))
+    assert len(_run(shard, "shard", store, kind="threads", num_workers=2)) == 1
 
 
 def test_items_are_read_as_workers_become_free() -> None:

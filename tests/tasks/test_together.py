@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from datasets.store import Manifest, Store
+from tests.ceph import free_port
 from tests.processes import Marked
 from tests.tasks.runs import Run
 from tests.tiny import Published, write_preset
@@ -85,6 +86,25 @@ def test_sigterm_writes_a_checkpoint_and_one_process_goes_on(
     alone.finish()
     assert alone.said("goes on at step")
     assert _made("prior", root).summary["steps"] == NUM_STEPS["prior"]
+
+
+def test_two_machines_meet(published: Published, tmp_path: Path, marked: Marked) -> None:
+    """The same run started twice: the second finds the first at work, and joins it."""
+    together = {"num_nodes": 2, "rendezvous": f"127.0.0.1:{free_port()}"}
+    one, other = (_start(published, "prior", tmp_path / "store", marked, **together) for _ in range(2))
+    one.finish()
+    other.finish()
+    refs = [
+        next(entry["ref"] for entry in run.entries if entry.get("stage") == "train_prior" and "ref" in entry)
+        for run in (one, other)
+    ]
+    assert refs[0] == refs[1]
+    assert one.said("2 processes train")
+    assert other.said("2 processes train")
+    assert one.said("computes this; waiting for it") or other.said("computes this; waiting for it")
+    whole = _start(published, "prior", tmp_path / "whole", marked, num_processes=NUM_PROCESSES)
+    whole.finish()
+    assert _files("prior", tmp_path / "store") == _files("prior", tmp_path / "whole")
 
 
 def test_processes_that_die_every_time_end_the_run(published: Published, tmp_path: Path, marked: Marked) -> None:

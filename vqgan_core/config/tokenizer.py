@@ -306,10 +306,10 @@ class TrainTokenizerConfig(TokenizerConfig):
 
     @model_validator(mode="after")
     def _skipped_shards_are_counted(self) -> Self:
-        if self.damaged_shards == "skip" and self.execution.num_processes > 1:
+        if self.damaged_shards == "skip" and self.execution.world_size > 1:
             raise ValueError(
-                f"damaged_shards skip counts in one process what it skips, execution.num_processes is "
-                f"{self.execution.num_processes}: repair the corpus (tessera verify), or train in one"
+                f"damaged_shards skip counts in one process what it skips, and {self.execution.world_size} would "
+                f"train: repair the corpus (tessera verify), or train in one"
             )
         return self
 
