@@ -136,7 +136,7 @@ def _runner(config: FanOutConfig) -> TaskRunner[Any]:
 
 def _dask(config: FanOutConfig) -> TaskRunner[Any]:
     import dask  # noqa: PLC0415 - only where it is asked for
-    from prefect_dask import DaskTaskRunner  # noqa: PLC0415
+    from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415
 
     if config.address is not None:
         return DaskTaskRunner(address=config.address)
@@ -145,9 +145,9 @@ def _dask(config: FanOutConfig) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs=workers)
 
 
-def _ray(config: FanOutConfig) -> TaskRunner[Any]:
+def _ray(config: FanOutConfig) -> Any:  # prefect-ray says nothing of its types
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    from prefect_ray import RayTaskRunner  # noqa: PLC0415 - only where it is asked for
+    from prefect_ray.task_runners import RayTaskRunner  # noqa: PLC0415 - only where it is asked for
 
     if config.address is not None:
         return RayTaskRunner(address=config.address)

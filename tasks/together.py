@@ -181,7 +181,5 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _why(error: ChildFailedError) -> str:
-    _, first = error.get_first_failure()
-    return (
-        f"{first.message if first.exitcode > 0 else 'signal'} (process {first.global_rank}, exit code {first.exitcode})"
-    )
+    rank, first = error.get_first_failure()
+    return f"process {rank} ended with {first.exitcode}: {first.message}"

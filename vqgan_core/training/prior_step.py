@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
@@ -65,7 +65,9 @@ class PriorStep:
             self.prior.load_state_dict(start.state_dict())
         self.prior.train()
         if execution.shard_weights and distributed.world_size() > 1:
-            shard(self.prior, self.prior.transformer.layers, self.device, "nll")
+            layers = self.prior.transformer.layers
+            assert isinstance(layers, nn.ModuleList), "the config refuses other architectures"
+            shard(self.prior, layers, self.device, "nll")
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
         self.prior.transformer.activation_checkpointing = execution.activation_checkpointing
         self._drops = streams.stream(training.seed, "condition dropout")

@@ -64,7 +64,8 @@ def whole_weights(module: nn.Module) -> dict[str, Tensor]:
     """Copies of weights and buffers on the CPU; called by all, given to process 0 where the module is sharded."""
     if not is_sharded(module):
         return {name: value.cpu().clone() for name, value in module.state_dict().items()}
-    return get_model_state_dict(module, options=_GATHERED)
+    gathered: Mapping[str, Any] = get_model_state_dict(module, options=_GATHERED)
+    return dict(gathered)
 
 
 def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
