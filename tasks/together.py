@@ -59,11 +59,17 @@ def train_together(
         journal = Path(folder) / "journal.jsonl"
         journal.touch()
         launch = LaunchConfig(
-            min_nodes=execution.num_nodes, max_nodes=execution.num_nodes, nproc_per_node=execution.num_processes,
-            run_id=work.workspace.folder, rdzv_backend="c10d", rdzv_endpoint=execution.rendezvous or "localhost:0",
-            local_addr=None if execution.rendezvous else "127.0.0.1", max_restarts=execution.max_restarts,
-            signals_to_handle="SIGTERM", logs_specs=DefaultLogsSpecs(log_dir=folder),
-        )  # fmt: skip
+            min_nodes=execution.num_nodes,
+            max_nodes=execution.num_nodes,
+            nproc_per_node=execution.num_processes,
+            run_id=work.workspace.folder.replace("/", "-"),
+            rdzv_backend="c10d",
+            rdzv_endpoint=execution.rendezvous or "localhost:0",
+            local_addr=None if execution.rendezvous else "127.0.0.1",
+            max_restarts=execution.max_restarts,
+            signals_to_handle="SIGTERM",
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
         with work.reporter.bar(label, config.num_steps, "steps") as bar, _relayed(journal, bar), _own_sigterm():
             bar.say(f"{execution.world_size} processes train")
             try:

@@ -60,8 +60,10 @@ def _assert_close(state: Any, expected: Any) -> None:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-4, msg=name)
         elif isinstance(one, torch.Tensor):
             assert torch.equal(one, other), name
-        else:
+        elif isinstance(one, float):
             assert one == pytest.approx(other, rel=1e-4), name
+        else:
+            assert one == other, name
 
 
 def test_convolutions_are_not_sharded() -> None:
