@@ -76,15 +76,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path, help="a tar of pictures")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--only", default="", help="rows whose name has this in it")
+    parser.add_argument("--only", nargs="+", default=[""], help="rows whose name has one of these in it")
     arguments = parser.parse_args()
     images = read_images(arguments.images)
     sys.stdout.write(
         "| quantizer | PSNR | L1 | usage | perplexity | bits an image | steps/s |\n|---|---|---|---|---|---|---|\n"
     )
-    for name, overrides in ((name, kind) for name, kind in KINDS.items() if arguments.only in name):
-        sys.stdout.write(row(name, overrides, images, arguments.steps))
-        sys.stdout.flush()
+    for name, overrides in KINDS.items():
+        if any(part in name for part in arguments.only):
+            sys.stdout.write(row(name, overrides, images, arguments.steps))
+            sys.stdout.flush()
 
 
 def row(name: str, overrides: dict[str, Any], images: Tensor, num_steps: int) -> str:

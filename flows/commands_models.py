@@ -13,7 +13,7 @@ from datasets.store.lineage import find_artifact
 from flows.stores import store_of
 from flows.tables import print_json
 from tasks.export_model import export_tokenizer
-from tasks.import_model import Source, open_source, prior_request, tokenizer_request
+from tasks.import_model import Source, condition_request, open_source, prior_request, tokenizer_request
 from tasks.stage import execute
 from vqgan_core.config import ConfigError
 from vqgan_core.config.base import parse_override
@@ -34,6 +34,7 @@ def import_model(options: argparse.Namespace) -> int:
         resolution_px=options.resolution,
         overrides=dict(map(parse_override, options.overrides)),
         facts=PriorFacts(options.num_heads, options.num_classes, options.sos_token),
+        condition=options.condition,
     )
     published = _Published(options.json)
     try:
@@ -54,9 +55,10 @@ class _Published:
         """Note the account of a model's keys."""
         self._rows.append({"kind": kind, "artifact": None, "keys": report.as_json()})
 
-    def artifact(self, ref: ArtifactRef) -> None:
+    def artifact(self, kind: str, ref: ArtifactRef) -> None:
         """Note that the model is published."""
-        self._rows[-1]["artifact"] = ref.model_dump(mode="json")
+        (row,) = (row for row in self._rows if row["kind"] == kind)
+        row["artifact"] = ref.model_dump(mode="json")
 
     def tell(self) -> None:
         """Print it."""
@@ -85,18 +87,24 @@ def _import_all(source: Source, options: argparse.Namespace, store: Store, publi
         raise ConfigError("--tokenizer names whose tokens a prior reads, but no prior is to be imported")
     if with_prior:
         source.prior_facts()  # what is not known is told before anything is published
-    if options.tokenizer:
-        tokenizer = find_artifact(store, options.tokenizer, "tokenizer")
-    else:
-        if not source.holds_tokenizer:
-            raise ConfigError("this prior's file has no tokenizer in it: say with --tokenizer whose tokens it reads")
+    if not (options.tokenizer or source.holds_tokenizer):
+        raise ConfigError("this prior's file has no tokenizer in it: say with --tokenizer whose tokens it reads")
+    requests = {}  # all of them refuse what does not fit before the first is published
+    if not options.tokenizer:
         published.report("tokenizer", source.tokenizer.report)
-        tokenizer = store.get(execute(tokenizer_request(source), store))
-        published.artifact(tokenizer.ref)
+        requests["tokenizer"] = tokenizer_request(source)
+    if with_prior and source.holds_condition_tokenizer:
+        published.report("condition tokenizer", source.condition_tokenizer.report)
+        requests["condition tokenizer"] = condition_request(source)
+    made = {kind: store.get(execute(request, store)) for kind, request in requests.items()}
+    for kind, artifact in made.items():
+        published.artifact(kind, artifact.ref)
     if with_prior:
-        imported = source.prior(tokenizer)
+        tokenizer = made.get("tokenizer") or find_artifact(store, options.tokenizer, "tokenizer")
+        condition = made.get("condition tokenizer")
+        imported = source.prior(tokenizer, condition)
         published.report("prior", imported.report)
-        published.artifact(execute(prior_request(source, imported, tokenizer), store))
+        published.artifact("prior", execute(prior_request(source, imported, tokenizer, condition), store))
 
 
 def export_model(options: argparse.Namespace) -> int:

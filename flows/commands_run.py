@@ -32,7 +32,7 @@ def run_stage(options: argparse.Namespace) -> int:
 
 def given_of(options: argparse.Namespace) -> dict[str, str]:
     """The artifacts that a command was told to read."""
-    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "condition_tokenizer")
+    kinds = ("corpus", "tokenizer", "tokens", "prior", "samples", "evaluation", "top_prior", "condition_tokenizer")
     return {kind: getattr(options, kind) for kind in kinds if getattr(options, kind, None)}
 
 

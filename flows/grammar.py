@@ -23,7 +23,7 @@ READS = {
     "train-tokenizer": ("corpus",),
     "encode": ("corpus", "tokenizer"),
     "train-prior": ("tokens",),
-    "sample": ("prior", "tokenizer", "tokens", "evaluation"),
+    "sample": ("prior", "tokenizer", "tokens", "evaluation", "top-prior"),
     "evaluate": ("corpus", "tokenizer", "tokens", "prior", "samples"),
 }
 
@@ -99,6 +99,8 @@ def _add_run(commands: Commands) -> None:
         stage.set_defaults(stage=name.replace("-", "_"))
         for kind in READS.get(name, ()):
             told = f"read this {kind} artifact, not the config's own"
+            if kind == "top-prior":
+                told = "draw the coarser of two levels with this prior, instead of telling records of it"
             also = "; the URL of tokens that were made elsewhere will do, too" if name == "train-prior" else ""
             stage.add_argument(f"--{kind}", metavar="FINGERPRINT", help=told + also)
         if name == "train-tokenizer":
@@ -215,6 +217,7 @@ def _add_models(commands: Commands) -> None:
         ("taming", "taming-transformers: VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer"),
         ("llamagen", "LlamaGen: VQ models, class-conditional GPTs"),
         ("diffusers", "diffusers: VQModel"),
+        ("dalle", "DALL·E: its dVAE, encoder and decoder in one file"),
     ):
         command = imports.add(name, whose, "models:import_model")
         command.set_defaults(project=name)
@@ -237,6 +240,9 @@ def _add_import_arguments(command: Parser) -> None:
     command.add_argument("--num-heads", type=int, metavar="N", help="of a prior, if the config does not say")
     command.add_argument("--num-classes", type=int, metavar="N", help="of a prior, if the config does not say")
     command.add_argument("--sos-token", type=int, metavar="N", help="of an unconditional prior")
+    command.add_argument(
+        "--condition", metavar="NAME", help="what the corpus calls what a prior is told, if not what the config does"
+    )
     command.add_argument(
         "--tokenizer", metavar="FINGERPRINT", help="whose tokens the prior reads, if not the file's own"
     )

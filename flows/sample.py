@@ -20,6 +20,7 @@ def sample(
     tokenizer: str | None = None,
     tokens: str | None = None,
     evaluation: str | None = None,
+    top_prior: str | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw images from a prior.
@@ -32,11 +33,14 @@ def sample(
         tokens: fingerprint of the tokens artifact whose records are completed, or told to a prior with condition
             columns; empty: the one that this preset's own stage made, or that the prior was trained on.
         evaluation: fingerprint of the evaluation artifact whose classifier rejects images; needed for that alone.
+        top_prior: fingerprint of the prior artifact that draws the coarser level of a tokenizer of two; empty: the
+            prior is told that of records.
         overrides: any field by its dotted key, for example {"sample.temperature": 0.9}.
 
     Returns:
         The reference of the published samples artifact.
     """
     config = config_of(preset, {"store": store}, overrides)
-    pipeline = Pipeline(config, {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation})
+    given = {"prior": prior, "tokenizer": tokenizer, "tokens": tokens, "evaluation": evaluation, "top_prior": top_prior}
+    pipeline = Pipeline(config, given)
     return StageRunner(config).alone(pipeline.request("sample")).ref.model_dump(mode="json")

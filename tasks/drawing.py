@@ -22,6 +22,7 @@ from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.config.tokenizer import TOP
 from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
 from vqgan_core.tokenizer import Tokenizer
+from vqgan_core.training.streams import stream_seed
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,6 +49,13 @@ class Drawer:
     records: Records | None = None
     """Records that are completed."""
     score: Score | None = None
+    top_prior: Prior | None = None
+    """Draws what the prior is told of a coarser level."""
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether images are of a class."""
+        return self.prior.takes_labels or (self.top_prior is not None and self.top_prior.takes_labels)
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
         """What is drawn at once; beams are searched for a class, or a told record, at a time."""
@@ -65,19 +73,20 @@ class Drawer:
             ValueError: the prior cannot draw what is asked for.
         """
         abouts: list[dict[str, Any]] = [{} for _ in batch]
+        columns = self._columns(batch)
         if self.config.num_beams:
             grids, scores = self._search(batch)
             abouts = [{"log_probability": round(score, 6)} for score in scores]
         else:
-            grids = self._sample(batch)
-        images = self.tokenizer.decode(grids, self._top(batch))
+            grids = self._sample(batch, columns)
+        images = self.tokenizer.decode(grids, self._top(columns))
         if self.score is not None:
             scores = self.score(images, self._labels(batch)).double().tolist()
             abouts = [{"score": round(score, 6)} for score in scores]
         shown = pictures(images, self.tokenizer.config)
         return [Drawn(*one) for one in zip(batch, shown, abouts, strict=True)]
 
-    def _sample(self, batch: Sequence[Sample]) -> Tensor:
+    def _sample(self, batch: Sequence[Sample], columns: dict[str, Tensor] | None) -> Tensor:
         spec, config = self.prior.spec, self.config
         labels, seeds = self._given_labels(batch), [item.seed for item in batch]
         if config.size_px is not None:
@@ -86,9 +95,7 @@ class Drawer:
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
         known_first = config.completion.kind != "none" and config.completion.known_first
-        tokens = sample_tokens(
-            self.prior, labels, seeds, config, known=known, known_first=known_first, columns=self._columns(batch)
-        )
+        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first, columns=columns)
         return tokens.reshape(len(batch), spec.height, spec.width)
 
     def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:
@@ -109,18 +116,22 @@ class Drawer:
         return size_px[0] // factor, size_px[1] // factor * self.tokenizer.quantizer.indices_per_latent
 
     def _columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
+        """What the prior is told of each image: of a record, or drawn."""
+        if self.top_prior is not None:
+            labels = self._labels(batch) if self.top_prior.takes_labels else None
+            seeds = [stream_seed(item.seed, TOP) for item in batch]
+            return {TOP: sample_tokens(self.top_prior, labels, seeds, self.config)}
         if self.told is None:
             return None
         columns = self.told.columns([item.told for item in batch if item.told is not None])
         return {name: tokens.to(self.device) for name, tokens in columns.items()}
 
-    def _top(self, batch: Sequence[Sample]) -> Tensor | None:
+    def _top(self, columns: dict[str, Tensor] | None) -> Tensor | None:
         """Of a tokenizer of two levels, the coarser grid, which the prior was told."""
-        columns = self._columns(batch)
         if self.tokenizer.top is None or columns is None:
             return None
-        (about,) = (column for column in self.prior.spec.columns if column.name == TOP)
-        return columns[TOP].reshape(len(batch), about.height, about.width)
+        about = self.prior.spec.column(TOP)
+        return columns[TOP].reshape(-1, about.height, about.width)
 
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:
         return self._labels(batch) if self.prior.takes_labels else None

@@ -54,7 +54,7 @@ class Pipeline:
     Args:
         config: the whole pipeline's config.
         given: artifacts to read instead of those that the config's own stages make: kind → fingerprint, unique
-            beginning of one, or URI.
+            beginning of one, or URI. Kinds are those of artifacts, and `top_prior`.
     """
 
     def __init__(self, config: PipelineConfig, given: Mapping[str, str | None] | None = None) -> None:
@@ -79,7 +79,9 @@ class Pipeline:
         found = {}
         if "tokens" in sample.reads(self.config.sample):
             found["tokens"] = self.artifact("tokens")
-        elif (told := self.told(prior)) is not None:
+        if name := self._given.get("top_prior"):
+            found["top_prior"] = find_artifact(self.store, name, "prior")
+        elif "tokens" not in found and (told := self.told(prior)) is not None:
             found["tokens"] = told
         if "evaluation" in self._given:
             found["evaluation"] = self.artifact("evaluation")
@@ -140,14 +142,15 @@ class Pipeline:
     def told(self, prior: Artifact) -> Artifact | None:
         """The token dataset that a prior's samples are told records of; None where it is told no columns.
 
-        That is a given one, or else the one that a given prior was trained on, or else this pipeline's own.
+        That is a given one, or else the one that a given prior was trained on (if it was trained here), or else this
+        pipeline's own.
         """
         if not prior_config(prior)[0].condition_columns:
             return None
-        if "prior" not in self._given or "tokens" in self._given:
+        trained_on = [ref for ref in prior.manifest.inputs if ref.kind == "tokens"]
+        if "prior" not in self._given or "tokens" in self._given or not trained_on:
             return self.artifact("tokens")
-        (trained_on,) = (ref for ref in prior.manifest.inputs if ref.kind == "tokens")
-        return find_artifact(self.store, trained_on.fingerprint, "tokens")
+        return find_artifact(self.store, trained_on[0].fingerprint, "tokens")
 
     @cached_property
     def listing(self) -> Listing:

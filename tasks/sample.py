@@ -1,7 +1,8 @@
 """Stage sample: prior + tokenizer → images, as WebDataset shards with label, seed and settings of each, and a grid.
 
 Image i is drawn from its own seed, derived from the config's seed and i alone. A sample set can be the source of a new
-corpus. A prior with condition columns is told records of a token dataset, and draws several images for each. The unit
+corpus. A prior with condition columns is told records of a token dataset, and draws several images for each; of a
+tokenizer of two levels, a second prior can draw what it is told. The unit
 that survives a kill is one shard. Where a classifier rejects, shards of all that was drawn are such
 units, and what is kept of them is published.
 """
@@ -12,7 +13,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,6 +30,7 @@ from datasets.store.fingerprint import sha256
 from datasets.tokens import TokenDataset
 from tasks.columns import check_compatible
 from tasks.drawing import Drawer, Drawn, Score, about
+from tasks.levels import check_top_prior
 from tasks.models import load_prior, load_tokenizer, prior_config, require_own_tokenizer
 from tasks.progress import Bar
 from tasks.report.pictures import grid, png_bytes
@@ -56,10 +58,12 @@ class Given:
     """Whose records are completed, or told."""
     evaluation: Artifact | None = None
     """Whose classifier rejects."""
+    top_prior: Artifact | None = None
+    """Draws the coarser level that the prior is told."""
 
     def inputs(self) -> tuple[InputRef, ...]:
         """Those that there are, in order."""
-        present = (self.prior, self.tokenizer, self.tokens, self.evaluation)
+        present = (self.prior, self.tokenizer, self.tokens, self.evaluation, self.top_prior)
         return tuple(input_of(artifact) for artifact in present if artifact is not None)
 
 
@@ -76,6 +80,7 @@ def request(
     *,
     tokens: Artifact | None = None,
     evaluation: Artifact | None = None,
+    top_prior: Artifact | None = None,
 ) -> Request:
     """Ask for images of a prior.
 
@@ -86,23 +91,26 @@ def request(
         tokens: has the records that are completed, or that a prior with condition columns is told; not looked at
             otherwise.
         evaluation: has the domain classifier that rejects; not looked at otherwise.
+        top_prior: of a tokenizer of two levels, draws the coarser one, which the prior is told in place of a record's.
 
     Raises:
-        ConfigError: an artifact is needed and not given.
+        ConfigError: an artifact is needed and not given, or the two priors do not fit.
         ScorerWeightsError: the weights of a torchvision classifier are not there.
     """
     there = {"tokens": tokens, "evaluation": evaluation}
     needed = {kind: there[kind] for kind in reads(config)}
-    is_told = bool(prior_config(prior)[0].condition_columns)
+    if top_prior is not None:
+        check_top_prior(config, prior_config(prior), prior_config(top_prior))
+    is_told = top_prior is None and bool(prior_config(prior)[0].condition_columns)
     if is_told:
         needed["tokens"] = tokens
     for kind, artifact in needed.items():
         if artifact is None:
             raise ConfigError(f"{_WANTS[kind]} needs a {kind} artifact: give `tessera sample … --{kind} FINGERPRINT`")
-    given = Given(prior, tokenizer, **needed)
+    given = Given(prior, tokenizer, **needed, top_prior=top_prior)
     inputs = (*given.inputs(), *_weights(config))
     label = f"sample · {config.num_per_class} a {'condition' if is_told else 'class'} · guidance {config.guidance:g}"
-    build, headway = partial(_build, config, given), partial(_headway, config, prior)
+    build, headway = partial(_build, config, given), partial(_headway, config, prior, is_told)
     return Request(STAGE, config.recipe(), inputs, build, label, headway)
 
 
@@ -156,11 +164,11 @@ def read_samples(artifact: Artifact, numbers: range | None = None) -> Iterator[t
 def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     drawer = _drawer(config, given)
     prior = drawer.prior
-    num_classes = prior.spec.num_classes if prior.takes_labels else 0
+    num_classes = prior.spec.num_classes if drawer.takes_labels else 0
     samples = planned(config, num_classes, drawer.records, drawer.told)
     drawn = _draw_shards(drawer, samples, work)
     files = drawn if drawer.score is None else _kept(config, drawn)
-    class_names = prior.spec.class_names if prior.takes_labels else ()
+    class_names = prior.spec.class_names if drawer.takes_labels else ()
     summary: dict[str, Any] = {"class_names": list(prior.spec.class_names)}
     if drawer.told is None:
         files = {**files, "grid.png": _grid(files, config, class_names)}
@@ -174,8 +182,9 @@ def _build(config: SampleConfig, given: Given, work: Work) -> Product:
     return Product(files=files, summary=summary, device=str(drawer.device))
 
 
-def _headway(config: SampleConfig, prior: Artifact, _store: Store, workspace: Workspace) -> Headway:
+def _headway(config: SampleConfig, prior: Artifact, is_told: bool, _store: Store, workspace: Workspace) -> Headway:
     told, spec = prior_config(prior)
+    told = told if is_told else told.model_copy(update={"condition_columns": ()})
     total = num_images(config, told, spec.num_classes)
     shards = sum(name.startswith("samples-") for name in workspace.names())
     return Headway(min(total, shards * config.images_per_shard), total, "images")
@@ -199,12 +208,13 @@ def _drawer(config: SampleConfig, given: Given) -> Drawer:
     prepare(device, num_threads=config.execution.num_threads)
     require_own_tokenizer(given.prior, given.tokenizer)
     prior, tokenizer = load_prior(given.prior, device), load_tokenizer(given.tokenizer, device)
-    told = None
-    if prior.config.condition_columns:
+    told, top_prior = None, None if given.top_prior is None else load_prior(given.top_prior, device)
+    if prior.config.condition_columns and top_prior is None:
         assert given.tokens is not None
         told = Told.open(given.tokens, prior, config.condition_split, config.num_conditions)
-    records, score = _records(config, prior, given), _score(config, prior, given, device)
-    return Drawer(config, prior, tokenizer, device, told, records, score)
+    records = _records(config, prior, given)
+    drawer = Drawer(config, prior, tokenizer, device, told, records, top_prior=top_prior)
+    return replace(drawer, score=_score(config, drawer, given))
 
 
 def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None:
@@ -216,10 +226,11 @@ def _records(config: SampleConfig, prior: Prior, given: Given) -> Records | None
     return records_of(config, prior.config, prior.spec, tokens)
 
 
-def _score(config: SampleConfig, prior: Prior, given: Given, device: torch.device) -> Score | None:
+def _score(config: SampleConfig, drawer: Drawer, given: Given) -> Score | None:
+    prior, device = drawer.prior, drawer.device
     if config.rejection.kind == "none":
         return None
-    if not prior.takes_labels:
+    if not drawer.takes_labels:
         raise ValueError(
             "this prior is told no class, so no classifier can say whether an image shows it: no rejection"
         )

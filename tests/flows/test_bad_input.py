@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -91,6 +92,28 @@ def test_too_many_broken_images(cli: CommandLine, preset: Path, tmp_path: Path) 
     said = cli("shard", preset, f"shard.source.url={folder}", "shard.max_bad_fraction=0.2")
     assert said.status == 1
     assert "4 of 8 images cannot be used, more than max_bad_fraction 0.2 allows" in said.complaint
+
+
+@pytest.mark.parametrize(
+    ("holds", "level", "words"),
+    [
+        ("{kind: labels, num_classes: 3}", np.uint8(7), ("label_outside", "label 7 is outside the classes 0 to 2")),
+        ("{kind: values}", np.uint16(900), ("partner_mode", "1 channels of 16 bits; pairs.p.holds asks for 1 of 8")),
+    ],
+    ids=["a label outside the classes", "a depth map of 16 bits"],
+)
+def test_maps_that_are_not_what_the_config_says(
+    cli: CommandLine, preset: Path, tmp_path: Path, holds: str, level: np.generic, words: tuple[str, ...]
+) -> None:
+    images = write_digits(tmp_path / "images", count=3)
+    for path in images.glob("*/*.png"):
+        target = tmp_path / "maps" / path.relative_to(images)
+        target.parent.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), level)).save(target)
+    pair = f"shard.pairs.p={{kind: files, url: {tmp_path / 'maps'}, holds: {holds}}}"
+    said = cli("shard", preset, f"shard.source.url={images}", pair)
+    assert said.status == 1
+    assert all(word in said.complaint for word in words), said.complaint
 
 
 # ---- configs

@@ -19,7 +19,7 @@ from tests.flows.conftest import ROOT
 from tests.tiny import KINDS, Published, write_preset
 
 COMMANDS = ("run", *STAGES, "plan", "ls", "show", "verify", "gc")
-GROUPS = {"import": ("taming", "llamagen", "diffusers"), "export": ("taming", "diffusers")}
+GROUPS = {"import": ("taming", "llamagen", "diffusers", "dalle"), "export": ("taming", "diffusers")}
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("import", "taming", "--help")])

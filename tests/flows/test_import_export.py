@@ -109,16 +109,25 @@ def test_shapes_alone_are_enough_but_for_the_resolution(
     assert ours.quantizer.kind == ("gumbel" if name == "b_gumbelvq" else "vector")
 
 
-@pytest.mark.parametrize("project", ["taming", "diffusers"])
-def test_there_and_back_gives_equal_tensors(cli: CommandLine, tmp_path: Path, project: str) -> None:
+VECTOR = {"kind": "vector", "beta_placement": "legacy"}
+GUMBEL = {"kind": "gumbel", "temperature_final": 0.25, "kl_weight": 1e-8}
+
+
+@pytest.mark.parametrize(("project", "quantizer"), [("taming", VECTOR), ("taming", GUMBEL), ("diffusers", VECTOR)])
+def test_there_and_back_gives_equal_tensors(
+    cli: CommandLine, tmp_path: Path, project: str, quantizer: dict[str, Any]
+) -> None:
     """With a discriminator for taming, which has a place for it; export says its config, so import needs no word."""
-    config = LLAMAGEN_CONFIG.model_dump(mode="json") | {"quantizer": {"kind": "vector", "beta_placement": "legacy"}}
+    # A GumbelVQ's logits are of z_channels, whatever embed_dim is.
+    config = LLAMAGEN_CONFIG.model_dump(mode="json") | {"quantizer": quantizer, "codebook_dim": 32}
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig.model_validate(config))
     first, second = tmp_path / "first", tmp_path / "second"
     torch.save({"state_dict": _taming_state(tokenizer)}, tmp_path / "model.ckpt")
-    sizes = ("--resolution", 16, "--store", first)
-    (made,) = cli("import", "taming", tmp_path / "model.ckpt", *sizes, "--json").json
+    said = [f"quantizer.{name}={value}" for name, value in quantizer.items() if name != "kind"]
+    (made,) = cli(
+        "import", "taming", tmp_path / "model.ckpt", "--resolution", 16, "--store", first, "--json", *said
+    ).json
     name = made["artifact"]["fingerprint"][:10]
     written = cli("export", project, name, tmp_path / "there", "--store", first, "--json").json
     assert sorted(Path(path).name for path in written) == sorted(path.name for path in (tmp_path / "there").iterdir())

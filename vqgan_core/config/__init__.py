@@ -1,5 +1,6 @@
 """Configs of the science: one frozen pydantic model a stage, the same for YAML, command line and manifests."""
 
+from vqgan_core.config.autoencoder import AutoencoderConfig, DvaeAutoencoderConfig
 from vqgan_core.config.base import Config, ConfigError, ExecutionConfig, canonical_json, merge, sha256_json
 from vqgan_core.config.comparison import CompareConfig
 from vqgan_core.config.conditions import BoxesCondition, ConditionConfig, CoordinatesCondition, PlaneCondition
@@ -48,7 +49,6 @@ from vqgan_core.config.sampling import (
 from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
-    AutoencoderConfig,
     LpipsConfig,
     NoAdversarialConfig,
     NoPerceptualConfig,
@@ -84,6 +84,7 @@ __all__ = [
     "CoordinatesCondition",
     "DinoV2Config",
     "DomainRejection",
+    "DvaeAutoencoderConfig",
     "EdgesPlane",
     "EmaQuantizerConfig",
     "EncodeConfig",

@@ -1,7 +1,6 @@
 """Configs of the tokenizer: its networks, its quantizer, its losses. Defaults are the paper's f16, K 1024 model.
 
-Sources: arXiv 2012.09841 §3.1 and §B; names in the original: ch, ch_mult, num_res_blocks, attn_resolutions, z_channels,
-n_embed, embed_dim.
+Sources: arXiv 2012.09841 §3.1 and §B; names in the original: n_embed, embed_dim.
 """
 
 from __future__ import annotations
@@ -10,55 +9,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from vqgan_core.config.autoencoder import AnyAutoencoderConfig, AutoencoderConfig, Fraction
 from vqgan_core.config.base import INPUT, LATER, Config, variant_of
 from vqgan_core.config.planes import ImagePlane, PlaneConfig
 from vqgan_core.config.quantizer import EmaQuantizerConfig, QuantizerConfig, VectorQuantizerConfig
 from vqgan_core.config.training import TokenizerTrainingConfig, TrainingExecution
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-
 BOTTOM, TOP = "indices", "indices_top"
 """Columns of a token dataset: a tokenizer's indices and, of two levels, the coarser ones."""
-
-
-class AutoencoderConfig(Config):
-    """The convolutional encoder and decoder."""
-
-    image_channels: int = Field(3, ge=1, le=1024)
-    """Channels of the images: 3 for RGB, 1 for grey or depth, the number of classes for label maps."""
-    resolution_px: int = Field(256, ge=1)
-    """Training height and width; attention_resolutions refer to it. Other sizes work at inference."""
-    base_channels: int = Field(128, ge=1)
-    """Width of the first level (ch)."""
-    channel_multipliers: tuple[PositiveInt, ...] = Field((1, 1, 2, 2, 4), min_length=1)
-    """Width of each level as a multiple of base_channels; the downsampling factor f is 2^(number of levels - 1)."""
-    num_res_blocks: int = Field(2, ge=1)
-    """Residual blocks a level; the decoder has one more."""
-    attention_resolutions: tuple[PositiveInt, ...] = (16,)
-    """Levels of this height (at resolution_px) get an attention block after each residual block."""
-    latent_channels: int = Field(256, ge=1)
-    """Channels between encoder and quantizer (z_channels)."""
-    num_groups: int = Field(32, ge=1)
-    """Groups of every GroupNorm; each level's width must be a multiple of it."""
-    dropout: Fraction = 0.0
-    """Dropout inside residual blocks."""
-
-    @property
-    def downsampling_factor(self) -> int:
-        """f: how many pixels one index covers along each axis."""
-        return int(2 ** (len(self.channel_multipliers) - 1))
-
-    @model_validator(mode="after")
-    def _widths_divide_into_groups(self) -> AutoencoderConfig:
-        for multiplier in (1, *self.channel_multipliers):  # the first block works on base_channels itself
-            width = self.base_channels * multiplier
-            if width % self.num_groups:
-                raise ValueError(
-                    f"base_channels {self.base_channels} x multiplier {multiplier} = {width} is no multiple of "
-                    f"num_groups {self.num_groups}; change one of the three"
-                )
-        return self
 
 
 class NoPerceptualConfig(Config):
@@ -169,6 +127,11 @@ class TopLevelConfig(Config):
     quantizer: QuantizerConfig = EmaQuantizerConfig()
     """How its latents become indices."""
 
+    @property
+    def latent_dim(self) -> int:
+        """Width of what the quantizer is given."""
+        return self.codebook_dim
+
     @model_validator(mode="after")
     def _codebook_fits_the_quantizer(self) -> Self:
         self.quantizer.check_codebook(self.codebook_size, self.codebook_dim)
@@ -182,7 +145,7 @@ class TokenizerConfig(Config):
     """K: entries of the codebook."""
     codebook_dim: int = Field(256, ge=1)
     """n_z: width of an entry."""
-    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    autoencoder: AnyAutoencoderConfig = AutoencoderConfig()
     """Encoder and decoder."""
     quantizer: QuantizerConfig = VectorQuantizerConfig()
     """How latents become indices."""
@@ -195,6 +158,11 @@ class TokenizerConfig(Config):
     """What of a record it encodes: the image, a label or depth map kept beside it, edges, a low-resolution version."""
     label_maps: Annotated[bool, LATER] = False
     """It encodes label maps, a channel a class, and decodes to logits; training sets it from loss.pixel."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Width of what the quantizer is given."""
+        return self.codebook_dim if self.autoencoder.kind == "vqgan" else self.autoencoder.latent_channels
 
     @property
     def takes_label_maps(self) -> bool:
@@ -235,9 +203,21 @@ class TokenizerConfig(Config):
         return {BOTTOM: self.codebook_size} | ({} if self.top is None else {TOP: self.top.codebook_size})
 
     @model_validator(mode="after")
+    def _the_network_of_a_dvae_gives_logits(self) -> Self:
+        if self.autoencoder.kind == "dvae" and (self.quantizer.kind != "gumbel" or self.top is not None):
+            what = f"quantizer {self.quantizer.kind}" if self.top is None else "a top level"
+            raise ValueError(
+                f"autoencoder dvae with {what}: its encoder ends in logits of the entries, which only quantizer gumbel "
+                "takes, on one level; autoencoder vqgan has all of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _features_of_a_top_divide_into_groups(self) -> Self:
+        if self.top is None or self.autoencoder.kind != "vqgan":
+            return self
         latent_channels, num_groups = self.autoencoder.latent_channels, self.autoencoder.num_groups
-        if self.top is not None and latent_channels % num_groups:
+        if latent_channels % num_groups:
             raise ValueError(
                 f"latent_channels {latent_channels} is no multiple of num_groups {num_groups}, as a top level needs; "
                 "change one of the two"

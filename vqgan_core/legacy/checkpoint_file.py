@@ -1,9 +1,9 @@
 """Tensors out of files of other projects, without running anything that a file holds.
 
-`.safetensors` has nothing but tensors. `.ckpt`, `.pth`, `.pt` and `.bin` are pickles, which may run any code when they
-are loaded; they are read with `weights_only=True`, which builds tensors and plain containers and refuses the rest.
-Lightning's older files hold classes of their callbacks, so they are refused, with a line that says how to get at the
-tensors.
+`.safetensors` has nothing but tensors. `.ckpt`, `.pth`, `.pt`, `.bin` and `.pkl` are pickles, which may run any code
+when they are loaded; they are read with `weights_only=True`, which builds tensors and plain containers and refuses the
+rest. Lightning's older files hold classes of their callbacks, and DALL·E's are whole modules, so they are refused, with
+a line that says how to get at the tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 __all__ = ["Checkpoint", "CheckpointError", "find_weights", "read_checkpoint"]
 
-SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl")
 #: Where projects keep the weights inside a pickle, the averaged ones first; as their own loaders choose.
 ENTRIES = ("ema", "state_dict", "model", "module")
 #: What DistributedDataParallel and torch.compile put before every key.
@@ -60,7 +60,8 @@ def find_weights(path: Path) -> Path:
         return path
     found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     safe = [file for file in found if file.suffix == ".safetensors"]
-    chosen = safe or found
+    usual = [file for file in found if file.suffix != ".pkl"]  # of anything
+    chosen = safe or usual or found
     if len(chosen) != 1:
         names = ", ".join(file.name for file in chosen[:5]) or "none"
         raise CheckpointError(f"{path} has not one file of weights ({', '.join(SUFFIXES)}) but {names}: name the file")
@@ -108,12 +109,25 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"{path.name} is damaged, or no PyTorch file ({words[-1] if words else 'it ends too early'})"
 
 
+_LOAD = "map_location='cpu', weights_only=False)"
+
+
 def _conversion(path: Path, what: str) -> str:
+    """What a file holds that is refused, and the command that saves the tensors alone."""
+    of_dalle = what.startswith("dall_e.")
+    target = "dalle.ckpt" if of_dalle else "tensors.ckpt"
+    command = (
+        "import torch; halves = {part: torch.load(part + '.pkl', " + _LOAD + " for part in ('encoder', 'decoder')}; "
+        "state = {f'{part}.{key}': value for part, half in halves.items() for key, value in half.state_dict().items()}"
+        if of_dalle
+        else f"import torch; whole = torch.load('{path.name}', " + _LOAD + "; "
+        "state = whole.state_dict() if hasattr(whole, 'state_dict') else whole.get('state_dict', whole)"
+    )
+    where = ", with DALL·E's package and beside encoder.pkl and decoder.pkl" if of_dalle else ""
     return (
         f"{path.name} holds {what} beside its tensors, and to load that is to run whatever code the file brings: not "
-        "done here. If you trust its author, save the tensors alone, in a container without network or secrets: "
-        "python -c \"import torch; whole = torch.load('" + path.name + "', map_location='cpu', weights_only=False); "
-        "torch.save({'state_dict': whole.get('state_dict', whole)}, 'tensors.ckpt')\", and import tensors.ckpt"
+        "done here. If you trust its author, save the tensors alone, in a container without network or "
+        f"secrets{where}: python -c \"{command}; torch.save({{'state_dict': state}}, '{target}')\", and import {target}"
     )
 
 

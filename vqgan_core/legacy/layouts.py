@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqgan_core.config import TokenizerConfig
+from vqgan_core.config import AutoencoderConfig, TokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 
-__all__ = ["DIFFUSERS", "LLAMAGEN", "TAMING", "ImportReport", "Layout", "export_state", "import_state"]
+__all__ = ["DIFFUSERS", "LLAMAGEN", "TAMING", "ImportReport", "Layout", "export_state", "import_state", "vqgan_of"]
 
 _PARTS = {"shortcut": "nin_shortcut", "query": "q", "key": "k", "value": "v", "project": "proj_out"}
 _QUANTIZER = {
@@ -155,11 +155,28 @@ def import_state(state: Mapping[str, Tensor], config: TokenizerConfig, layout: L
     return ImportReport(found, used, missing, tuple(key for key in state if key not in used))
 
 
+def vqgan_of(config: TokenizerConfig, project: str) -> AutoencoderConfig:
+    """The networks of a tokenizer for a project that has a VQGAN's alone.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if not isinstance(config.autoencoder, AutoencoderConfig):
+        raise ValueError(f"{project} has no autoencoder {config.autoencoder.kind}: a tokenizer with that stays here")
+    return config.autoencoder
+
+
 def _require_expressible(config: TokenizerConfig, layout: Layout) -> None:
     """What no key shows: in the project's code these tensors would be another model."""
-    quantizer, groups = config.quantizer, config.autoencoder.num_groups
+    quantizer, autoencoder = config.quantizer, vqgan_of(config, layout.name)
+    groups = autoencoder.num_groups
     if getattr(quantizer, "l2_normalize", False) and not layout.unit_vectors:
         raise ValueError(f"{layout.name} compares no unit vectors (l2_normalize): its code would choose other indices")
+    if quantizer.kind == "gumbel" and config.codebook_dim != autoencoder.latent_channels:
+        raise ValueError(
+            f"{layout.name} compares latents of latent_channels {autoencoder.latent_channels} with entries of "
+            f"codebook_dim {config.codebook_dim}: its code needs both to be the same"
+        )
     if layout.num_groups not in {None, groups}:
         raise ValueError(f"{layout.name} has norms of {layout.num_groups} groups, this tokenizer of {groups}")
 
@@ -171,7 +188,7 @@ def _their_names(config: TokenizerConfig, ours: Mapping[str, Tensor], layout: La
             f"{layout.name} has no quantizer {kind}, only {', '.join(layout.quantizers)}: a tokenizer with that stays "
             "here"
         )
-    coarsest = len(config.autoencoder.channel_multipliers) - 1
+    coarsest = len(vqgan_of(config, layout.name).channel_multipliers) - 1
     return {name: _their_name(name, kind, coarsest, layout) for name in ours}
 
 

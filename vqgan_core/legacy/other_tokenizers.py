@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vqgan_core.config import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
+from vqgan_core.legacy.layouts import DIFFUSERS, vqgan_of
 
 __all__ = ["config_from_diffusers", "config_from_llamagen", "config_to_diffusers", "llamagen_args_of"]
 
@@ -110,9 +111,8 @@ def config_from_diffusers(config: Mapping[str, Any]) -> TokenizerConfig:
 
 def config_to_diffusers(config: TokenizerConfig) -> dict[str, Any]:
     """The `config.json` of a diffusers `VQModel` with this tokenizer's networks."""
-    autoencoder = config.autoencoder
-    levels = range(len(autoencoder.channel_multipliers))
-    attention = [autoencoder.resolution_px >> level in autoencoder.attention_resolutions for level in levels]
+    autoencoder = vqgan_of(config, DIFFUSERS.name)
+    attention = [level in autoencoder.attention_levels for level in range(len(autoencoder.channel_multipliers))]
     return {
         "_class_name": "VQModel",
         "in_channels": autoencoder.image_channels,

@@ -12,7 +12,7 @@ from vqgan_core.legacy.key_report import KeyReport
 from vqgan_core.legacy.prior_facts import ImportedPrior, PriorFacts
 from vqgan_core.legacy.their_config import Project, TheirConfig
 
-__all__ = ["complete_facts", "holds_prior", "import_prior"]
+__all__ = ["complete_facts", "holds_condition", "holds_prior", "import_prior"]
 
 
 def holds_prior(project: Project, state: Mapping[str, Tensor]) -> bool:
@@ -22,17 +22,22 @@ def holds_prior(project: Project, state: Mapping[str, Tensor]) -> bool:
     return project == "taming" and taming_prior.is_prior(state)
 
 
+def holds_condition(project: Project, state: Mapping[str, Tensor]) -> bool:
+    """Whether there is, beside a prior, the tokenizer of an image that it is told."""
+    return project == "taming" and any(key.startswith(taming_prior.CONDITION_STAGE) for key in state)
+
+
 def complete_facts(
     project: Project, state: Mapping[str, Tensor], theirs: TheirConfig | None, said: PriorFacts
 ) -> PriorFacts:
     """What is said of a prior, and what its project's config or its shapes say of the rest.
 
     Raises:
-        CheckpointError: the prior is told something else than a class, or something is still not known.
+        CheckpointError: the prior is told what no import understands, or something is still not known.
     """
     if project == "llamagen":
         return llamagen_prior.facts_of(state, said)
-    return said.completed(theirs)
+    return said.completed(theirs, told_image=holds_condition(project, state))
 
 
 def import_prior(project: Project, state: Mapping[str, Tensor], spec: TokenSpec, facts: PriorFacts) -> ImportedPrior:

@@ -24,7 +24,8 @@ from vqgan_core.prior.transformer import GPT
 
 TRANSFORMER = "transformer."
 FIRST_STAGE = "first_stage_model."
-OTHER_STAGES = (FIRST_STAGE, "cond_stage_model.")
+CONDITION_STAGE = "cond_stage_model."
+OTHER_STAGES = (FIRST_STAGE, CONDITION_STAGE)
 PERMUTER = "permuter."
 
 _WHOLE = {

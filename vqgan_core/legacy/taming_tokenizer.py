@@ -3,7 +3,8 @@
 Source: the original's `ddconfig` and state dicts; names in a training checkpoint are `encoder.…`, `decoder.…`,
 `quantize.embedding.weight`, `quant_conv.…`, `post_quant_conv.…`, and `loss.discriminator.…`, `loss.perceptual_loss.…`.
 `GumbelVQ` has `quantize.proj.…` and `quantize.embed.weight` instead of an embedding; `VQSegmentationModel` a `colorize`
-more, a random palette for pictures that means nothing to us.
+more, a random palette for pictures that says nothing but that the channels are classes: such a tokenizer reads label
+maps, kept beside the images as `segmentation` unless its config has another name.
 
 Imported models keep the original's placement of β unless told otherwise: that is what they were trained with. In the
 original every Gumbel encode is random; imported, its indices are the most likely ones.
@@ -19,7 +20,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vqgan_core.config import AutoencoderConfig, GumbelQuantizerConfig, TokenizerConfig, VectorQuantizerConfig
+from vqgan_core.config import (
+    AutoencoderConfig,
+    GumbelQuantizerConfig,
+    ImagePlane,
+    StoredPlane,
+    TokenizerConfig,
+    VectorQuantizerConfig,
+)
+from vqgan_core.config.planes import PLANE_NAME
+from vqgan_core.legacy.layouts import TAMING, vqgan_of
 from vqgan_core.tokenizer import Tokenizer
 
 __all__ = [
@@ -28,6 +38,7 @@ __all__ = [
     "config_to_taming",
     "ddconfig_of",
     "import_taming_tokenizer",
+    "model_of",
     "our_key",
 ]
 
@@ -129,9 +140,12 @@ def config_from_taming(
         )
     if params.get("n_labels", dd["in_channels"]) != dd["in_channels"]:
         raise ValueError(f"n_labels {params['n_labels']} differs from ddconfig.in_channels {dd['in_channels']}")
+    takes_label_maps = model == "VQSegmentationModel"
     return TokenizerConfig(
         codebook_size=params["n_embed"],
         codebook_dim=params["embed_dim"],
+        plane=_plane(params.get("image_key"), "segmentation" if takes_label_maps else None),
+        label_maps=takes_label_maps,
         autoencoder=AutoencoderConfig(
             image_channels=dd["in_channels"],
             resolution_px=dd["resolution"],
@@ -151,6 +165,28 @@ def config_from_taming(
     )
 
 
+def _plane(image_key: str | None, usual: str | None) -> ImagePlane | StoredPlane:
+    """What of a record they read: the image, or a second file of it, kept under the name that they give it."""
+    is_name = image_key is not None and image_key != "image" and re.fullmatch(PLANE_NAME, image_key)
+    name = image_key if is_name else usual
+    return ImagePlane() if name is None else StoredPlane(name=name)
+
+
+def model_of(state: Mapping[str, Tensor], target: str = "") -> Model:
+    """Which of their tokenizers this is.
+
+    Args:
+        state: their tensors; the meta device will do.
+        target: the class that their config names, if there is one.
+    """
+    if "quantize.embed.weight" in state:
+        return "GumbelVQ"
+    palette, first = state.get("colorize"), state.get("encoder.conv_in.weight")
+    # A palette with a colour for each input channel: the channels are classes.
+    of_classes = palette is not None and first is not None and palette.ndim == 4 and palette.shape[1] == first.shape[1]
+    return "VQSegmentationModel" if target == "VQSegmentationModel" or of_classes else "VQModel"
+
+
 def _gumbel(params: Mapping[str, Any]) -> GumbelQuantizerConfig:
     """Of a `GumbelVQ`; without a temperature schedule, τ is 1, as theirs is."""
     schedule = params.get("temperature_scheduler_config", {}).get("params", {})
@@ -166,8 +202,8 @@ def _gumbel(params: Mapping[str, Any]) -> GumbelQuantizerConfig:
 
 
 def config_to_taming(config: TokenizerConfig) -> dict[str, Any]:
-    """Their YAML of one of our tokenizers, without losses: as a `VQModel`, or a `GumbelVQ`."""
-    autoencoder, quantizer = config.autoencoder, config.quantizer
+    """Their YAML of one of our tokenizers, without losses: a `VQModel`, `VQSegmentationModel` or `GumbelVQ`."""
+    autoencoder, quantizer = vqgan_of(config, TAMING.name), config.quantizer
     params: dict[str, Any] = {
         "embed_dim": config.codebook_dim,
         "n_embed": config.codebook_size,
@@ -185,8 +221,13 @@ def config_to_taming(config: TokenizerConfig) -> dict[str, Any]:
         },
         "lossconfig": {"target": "taming.modules.losses.vqperceptual.DummyLoss"},
     }
+    if config.plane.kind == "stored":
+        params["image_key"] = config.plane.name
     if not isinstance(quantizer, GumbelQuantizerConfig):
-        return {"model": {"target": "taming.models.vqgan.VQModel", "params": params}}
+        if config.label_maps:
+            params["n_labels"] = autoencoder.image_channels
+        model: Model = "VQSegmentationModel" if config.label_maps else "VQModel"
+        return {"model": {"target": f"taming.models.vqgan.{model}", "params": params}}
     schedule = {
         "lr_start": quantizer.temperature_start,
         "lr_max": quantizer.temperature_peak,

@@ -1,7 +1,7 @@
 """The config beside a checkpoint of another project: where it lies, and what of it concerns us.
 
 taming-transformers keeps a YAML with `model.target` and `model.params` beside the checkpoint, or in `configs` beside
-the checkpoint's folder; diffusers a `config.json`; LlamaGen mostly nothing.
+the checkpoint's folder; diffusers a `config.json`; LlamaGen mostly nothing, DALL·E nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vqgan_core.legacy.checkpoint_file import CheckpointError
 
 __all__ = ["Project", "TheirConfig", "read_config"]
 
-Project = Literal["taming", "llamagen", "diffusers"]
+Project = Literal["taming", "llamagen", "diffusers", "dalle"]
 
 _UNCONDITIONAL = "__is_unconditional__"
 _FIRST_STAGE = "__is_first_stage__"
@@ -72,14 +72,40 @@ class TheirConfig:
         return (stage.get("params") or {}).get("n_classes")
 
     @property
-    def other_condition(self) -> str | None:
-        """What a Net2NetTransformer is told, if it is neither a class nor nothing."""
+    def condition_stage(self) -> TheirConfig | None:
+        """The model whose tokens a Net2NetTransformer is told; None where it is told no image's."""
         stage = self.params.get("cond_stage_config")
         if stage == _FIRST_STAGE:
+            return self.first_stage
+        return TheirConfig.of(stage, "cond_stage_config") if isinstance(stage, Mapping) else None
+
+    @property
+    def condition_key(self) -> str | None:
+        """What the project calls the image that a Net2NetTransformer is told."""
+        return self.params.get("cond_stage_key")
+
+    @property
+    def num_levels(self) -> int | None:
+        """Into how many levels a Net2NetTransformer is told coordinates; None: it is told something else."""
+        stage = self.condition_stage
+        return stage.params.get("n_embed") if stage is not None and stage.target == "CoordStage" else None
+
+    @property
+    def other_condition(self) -> str | None:
+        """What a Net2NetTransformer is told that no import understands, if it is such a thing."""
+        stage = self.params.get("cond_stage_config")
+        known = ("Labelator", "SOSProvider", "CoordStage")
+        if stage == _FIRST_STAGE:
             return "another image's tokens"
-        if not isinstance(stage, Mapping) or str(stage.get("target")).endswith(("Labelator", "SOSProvider")):
+        if not isinstance(stage, Mapping) or str(stage.get("target")).endswith(known):
             return None
         return str(stage.get("target"))
+
+    @property
+    def condition_size_px(self) -> int | None:
+        """To which size a Net2NetTransformer's condition is shrunk first; None: it is not."""
+        size = self.params.get("downsample_cond_size", -1)
+        return size if size > 0 else None
 
 
 def read_config(project: Project, weights: Path, given: Path | None) -> TheirConfig | None:
@@ -88,6 +114,12 @@ def read_config(project: Project, weights: Path, given: Path | None) -> TheirCon
     Raises:
         CheckpointError: it cannot be read, is none, or there are several beside the weights.
     """
+    if project == "dalle":
+        if given is not None:
+            raise CheckpointError(
+                "--config: a dVAE of DALL·E has none, its shapes say all; correct fields with key=value"
+            )
+        return None
     if given is not None:
         return _parsed(project, given)
     found = [(path, config) for path in _beside(project, weights) if (config := _parsed_or_none(project, path))]

@@ -17,12 +17,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vqgan_core.config import ConfigError, TokenizerConfig, merge
+from vqgan_core.config import AutoencoderConfig, ConfigError, TokenizerConfig, merge
+from vqgan_core.legacy import dalle
 from vqgan_core.legacy.checkpoint_file import CheckpointError
 from vqgan_core.legacy.key_report import KeyReport
 from vqgan_core.legacy.layouts import DIFFUSERS, LLAMAGEN, TAMING, Layout, import_state
 from vqgan_core.legacy.other_tokenizers import config_from_diffusers, config_from_llamagen, llamagen_args_of
-from vqgan_core.legacy.taming_tokenizer import Model, config_from_taming, ddconfig_of, our_key
+from vqgan_core.legacy.taming_tokenizer import config_from_taming, ddconfig_of, model_of, our_key
 from vqgan_core.legacy.their_config import Project, TheirConfig
 from vqgan_core.tokenizer import Tokenizer
 
@@ -38,6 +39,7 @@ _MARKS: Mapping[Project, str] = {
     "taming": "encoder.down.0.block.0.conv1.weight",
     "llamagen": "encoder.conv_blocks.0.res.0.conv1.weight",
     "diffusers": "encoder.down_blocks.0.resnets.0.conv1.weight",
+    "dalle": dalle.MARK,
 }
 
 
@@ -107,7 +109,8 @@ def import_tokenizer(project: Project, state: Mapping[str, Tensor], config: Toke
     Raises:
         ValueError: the project has no such quantizer.
     """
-    found = import_state(state, config, LAYOUTS[project])
+    layout = LAYOUTS.get(project)
+    found = dalle.import_dalle(state, config) if layout is None else import_state(state, config, layout)
     discriminator: dict[str, Tensor] = {}
     ignored: list[str] = []
     left_over: list[str] = []
@@ -148,9 +151,9 @@ def _at_resolution(config: TokenizerConfig, resolution_px: int) -> TokenizerConf
     factor = autoencoder.downsampling_factor
     if resolution_px % factor:
         raise CheckpointError(f"resolution {resolution_px} is no multiple of the downsampling factor f = {factor}")
-    levels = range(len(autoencoder.channel_multipliers))
-    with_attention = [k for k in levels if autoencoder.resolution_px >> k in autoencoder.attention_resolutions]
-    sizes = {"resolution_px": resolution_px, "attention_resolutions": [resolution_px >> k for k in with_attention]}
+    sizes: dict[str, Any] = {"resolution_px": resolution_px}
+    if isinstance(autoencoder, AutoencoderConfig):
+        sizes["attention_resolutions"] = [resolution_px >> level for level in autoencoder.attention_levels]
     values = config.model_dump(mode="json")
     return TokenizerConfig.model_validate(values | {"autoencoder": values["autoencoder"] | sizes})
 
@@ -165,8 +168,8 @@ def _asked(resolution_px: int | None) -> int:
 
 
 def _taming(state: Mapping[str, Tensor], theirs: TheirConfig | None, resolution_px: int | None) -> TokenizerConfig:
-    kind: Model = "GumbelVQ" if "quantize.embed.weight" in state else "VQModel"
     params = ddconfig_of(state, resolution_px=_asked(resolution_px)) if theirs is None else theirs.params
+    kind = model_of(state, "" if theirs is None else theirs.target)
     return _complete(theirs, lambda: config_from_taming(params, model=kind))
 
 
@@ -184,6 +187,10 @@ def _diffusers(_state: Mapping[str, Tensor], theirs: TheirConfig | None, _px: in
     return _complete(theirs, lambda: config_from_diffusers(theirs.params))
 
 
+def _dalle(state: Mapping[str, Tensor], _theirs: TheirConfig | None, resolution_px: int | None) -> TokenizerConfig:
+    return dalle.config_from_dalle(state, resolution_px)
+
+
 def _complete(theirs: TheirConfig | None, make: Callable[[], TokenizerConfig]) -> TokenizerConfig:
     try:
         return make()
@@ -196,4 +203,5 @@ _CONFIGS: Mapping[Project, Callable[[Mapping[str, Tensor], TheirConfig | None, i
     "taming": _taming,
     "llamagen": _llamagen,
     "diffusers": _diffusers,
+    "dalle": _dalle,
 }

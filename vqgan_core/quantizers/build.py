@@ -20,7 +20,6 @@ __all__ = ["build_quantizer"]
 _KINDS: dict[str, Callable[[int, int, Any], Quantizer]] = {
     "vector": VectorQuantizer,
     "ema": EmaQuantizer,
-    "gumbel": GumbelQuantizer,
     "simvq": SimvqQuantizer,
     "fsq": FsqQuantizer,
     "lfq": LfqQuantizer,
@@ -30,4 +29,6 @@ _KINDS: dict[str, Callable[[int, int, Any], Quantizer]] = {
 
 def build_quantizer(config: TokenizerConfig | TopLevelConfig) -> Quantizer:
     """The quantizer that the config of a tokenizer or of its top level asks for, freshly initialised."""
+    if config.quantizer.kind == "gumbel":  # logits are of latents of any width
+        return GumbelQuantizer(config.codebook_size, config.codebook_dim, config.quantizer, config.latent_dim)
     return _KINDS[config.quantizer.kind](config.codebook_size, config.codebook_dim, config.quantizer)

@@ -1,6 +1,6 @@
 """Gumbel-softmax quantisation: each position draws an entry from a categorical distribution.
 
-Axes: B batch, D width, h×w grid, K entries.
+Axes: B batch, D width of entries, L width of latents (D, unless told), h×w grid, K entries.
 
     y = softmax((logits + g) / τ),   quantized = Σ_k y_k e_k,   loss = w Σ_k p_k log(K p_k),   p = softmax(logits)
 
@@ -59,9 +59,12 @@ class GumbelQuantizer(Quantizer):
         codebook_size: K.
         codebook_dim: D.
         config: weight of the KL term, straight-through; its temperature schedule is the training's affair.
+        latent_dim: L; None: D.
     """
 
-    def __init__(self, codebook_size: int, codebook_dim: int, config: GumbelQuantizerConfig) -> None:
+    def __init__(
+        self, codebook_size: int, codebook_dim: int, config: GumbelQuantizerConfig, latent_dim: int | None = None
+    ) -> None:
         super().__init__(codebook_size, codebook_dim)
         self.config = config
         self.temperature = config.temperature_start
@@ -70,7 +73,7 @@ class GumbelQuantizer(Quantizer):
         """How much of the KL term counts in the next forward: a function of the step, too."""
         self.noise_seed: int | None = None
         """Seed of the noise of the next forward's first record; None: the global generator."""
-        self.project = nn.Conv2d(codebook_dim, codebook_size, 1)
+        self.project = nn.Conv2d(latent_dim or codebook_dim, codebook_size, 1)
         self.codebook = nn.Parameter(torch.empty(codebook_size, codebook_dim))
         self.reset_parameters()
 
@@ -80,7 +83,7 @@ class GumbelQuantizer(Quantizer):
         self.project.reset_parameters()
         self.codebook.normal_()
 
-    def forward(self, latents: Float[Tensor, "B D h w"]) -> Quantized:
+    def forward(self, latents: Float[Tensor, "B L h w"]) -> Quantized:
         """Quantize latents, with a random draw in training; `quantized` has their dtype."""
         with torch.autocast(latents.device.type, enabled=False):
             logits = self.logits(latents)
@@ -92,7 +95,7 @@ class GumbelQuantizer(Quantizer):
             loss = self.kl_factor * self.config.kl_weight * uniform_divergence(logits)
         return Quantized(quantized.to(latents.dtype), indices, loss)
 
-    def encode(self, latents: Float[Tensor, "B D h w"]) -> Int[Tensor, "B h w"]:
+    def encode(self, latents: Float[Tensor, "B L h w"]) -> Int[Tensor, "B h w"]:
         """The indices of the most likely entries."""
         with torch.autocast(latents.device.type, enabled=False):
             return self.logits(latents).argmax(dim=1)
@@ -101,12 +104,12 @@ class GumbelQuantizer(Quantizer):
         """The entries of indices, fp32."""
         return gather(indices, self.codebook)
 
-    def logits(self, latents: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K h w"]:
+    def logits(self, latents: Float[Tensor, "B L h w"]) -> Float[Tensor, "B K h w"]:
         """Unnormalised log probabilities of the entries, fp32."""
         with full_precision(latents.device.type):
             # As a matrix product: TF32 of convolutions has a switch of its own.
-            weight = rearrange(self.project.weight, "k d 1 1 -> k d")
-            rows = F.linear(rearrange(latents.float(), "b d h w -> b h w d"), weight, self.project.bias)
+            weight = rearrange(self.project.weight, "k l 1 1 -> k l")
+            rows = F.linear(rearrange(latents.float(), "b l h w -> b h w l"), weight, self.project.bias)
         return rearrange(rows, "b h w k -> b k h w")
 
     def draw(

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["AttentionBlock", "BlockSequence", "Downsample", "ResidualBlock", "Upsample", "group_norm"]
+__all__ = ["AttentionBlock", "Block", "BlockSequence", "Downsample", "ResidualBlock", "Upsample", "group_norm"]
 
 
 def group_norm(num_groups: int, channels: int) -> nn.GroupNorm:
@@ -25,7 +25,11 @@ def group_norm(num_groups: int, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups, channels, eps=1e-6)
 
 
-class ResidualBlock(nn.Module):
+class Block(nn.Module):
+    """Several layers whose activations need not be kept: they can be computed again from what went in."""
+
+
+class ResidualBlock(Block):
     """Two normalised 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, *, num_groups: int, dropout: float) -> None:
@@ -45,7 +49,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(Block):
     """One head of self-attention over all places of the grid, added to its input."""
 
     def __init__(self, channels: int, *, num_groups: int) -> None:
@@ -102,8 +106,7 @@ class BlockSequence(nn.Sequential):
         for layer in self:
             for block in layer if isinstance(layer, nn.Sequential) else (layer,):
                 # Other layers keep their inputs alone, so there is nothing to win with them.
-                heavy = isinstance(block, ResidualBlock | AttentionBlock)
-                if heavy and self.activation_checkpointing and torch.is_grad_enabled():
+                if isinstance(block, Block) and self.activation_checkpointing and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)

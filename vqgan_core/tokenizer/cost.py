@@ -5,7 +5,7 @@ Axes: C channels, D codebook width, K entries, H×W image, h×w grid.
 A multiply-add is two operations. Convolutions, attention and the search of the nearest entry are counted, as PyTorch
 counts them (`torch.utils.flop_counter`) in a forward pass on the meta device: nothing is allocated or computed. Norms,
 activations and the gather of entries are left out (below 1 % at usual sizes). The search is 2·h·w·K·D: one product of
-each latent with each entry.
+each latent with each entry (of a dVAE D is the latents' width, and the product gives logits).
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ def tokenizer_cost(config: TokenizerConfig, size_px: int | None = None) -> Token
     grid = size // autoencoder.downsampling_factor
     with torch.device("meta"):
         tokenizer = Tokenizer(config)
-    width = tokenizer.quant_conv.in_channels  # with a top level, features and what it says of them
+    told = 0 if config.top is None else autoencoder.latent_channels  # what a top level says of the features
     encoder = forward_flops(tokenizer.encoder, (1, autoencoder.image_channels, size, size))
-    encoder += forward_flops(tokenizer.quant_conv, (1, width, grid, grid))
-    decoder = forward_flops(tokenizer.decoder, (1, autoencoder.latent_channels, grid, grid))
-    decoder += forward_flops(tokenizer.post_quant_conv, (1, tokenizer.post_quant_conv.in_channels, grid, grid))
+    encoder += forward_flops(tokenizer.quant_conv, (1, autoencoder.latent_channels + told, grid, grid))
+    decoder = forward_flops(
+        nn.Sequential(tokenizer.post_quant_conv, tokenizer.decoder), (1, config.codebook_dim + told, grid, grid)
+    )
     search = _search_flops(config, grid)
     if tokenizer.top is not None and config.top is not None:
         above, top = grid // config.top.factor, tokenizer.top
@@ -83,7 +84,7 @@ def tokenizer_cost(config: TokenizerConfig, size_px: int | None = None) -> Token
 def _search_flops(config: TokenizerConfig | TopLevelConfig, grid: int) -> float:
     if config.quantizer.kind in ("fsq", "lfq"):
         return 0.0
-    return 2.0 * grid**2 * config.quantizer.indices_per_latent * config.codebook_size * config.codebook_dim
+    return 2.0 * grid**2 * config.quantizer.indices_per_latent * config.codebook_size * config.latent_dim
 
 
 def num_parameters(module: nn.Module) -> int:

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan_core.config import AutoencoderConfig, TopLevelConfig
+from vqgan_core.config import AutoencoderConfig, DvaeAutoencoderConfig, TopLevelConfig
 from vqgan_core.quantizers import build_quantizer
-from vqgan_core.tokenizer.blocks import Downsample, ResidualBlock, Upsample, group_norm
+from vqgan_core.tokenizer.blocks import BlockSequence, Downsample, ResidualBlock, Upsample, group_norm
 
 __all__ = ["TopLevel"]
 
@@ -34,8 +34,9 @@ class TopLevel(nn.Module):
         autoencoder: of the bottom, whose features are `B Z h w`.
     """
 
-    def __init__(self, config: TopLevelConfig, autoencoder: AutoencoderConfig) -> None:
+    def __init__(self, config: TopLevelConfig, autoencoder: AutoencoderConfig | DvaeAutoencoderConfig) -> None:
         super().__init__()
+        assert isinstance(autoencoder, AutoencoderConfig), "the config refuses a dVAE with a top level"
         width, num_halvings = autoencoder.latent_channels, config.factor.bit_length() - 1
         self.codebook_size = config.codebook_size
 
@@ -47,10 +48,10 @@ class TopLevel(nn.Module):
         down = [layer for _ in range(num_halvings) for layer in (Downsample(width), *blocks())]
         up = [layer for _ in range(num_halvings) for layer in (*blocks(), Upsample(width))]
         norm = group_norm(autoencoder.num_groups, width)
-        self.encoder = nn.Sequential(*down, norm, nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
+        self.encoder = BlockSequence(*down, norm, nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
         self.quant_conv = nn.Conv2d(width, config.codebook_dim, 1)
         self.quantizer = build_quantizer(config)
-        self.decoder = nn.Sequential(nn.Conv2d(config.codebook_dim, width, 3, padding=1), *up)
+        self.decoder = BlockSequence(nn.Conv2d(config.codebook_dim, width, 3, padding=1), *up)
 
     def latents(self, features: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B D t u"]:
         """What is quantized; fp32 under autocast, too."""

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from vqgan_core.config import TokenizerConfig
 from vqgan_core.config.tokenizer import BOTTOM, TOP
 from vqgan_core.quantizers import Quantized, Quantizer, build_quantizer
-from vqgan_core.tokenizer.decoder import Decoder
-from vqgan_core.tokenizer.encoder import Encoder
+from vqgan_core.tokenizer.build import build_decoder, build_encoder
 from vqgan_core.tokenizer.files import CONFIG_FILE, WEIGHTS_FILE, dump_files, load_into, read_config
 from vqgan_core.tokenizer.hierarchical import TopLevel
 from vqgan_core.tokenizer.pixels import central_image
@@ -85,13 +84,15 @@ class Tokenizer(nn.Module):
         self.factor = autoencoder.downsampling_factor
         self.size_multiple = config.size_multiple
         self.codebook_size = config.codebook_size
-        self.encoder = Encoder(autoencoder)
-        told = 0 if config.top is None else autoencoder.latent_channels
-        self.quant_conv = nn.Conv2d(autoencoder.latent_channels + told, config.codebook_dim, 1)
-        self.quantizer = build_quantizer(config)
-        self.post_quant_conv = nn.Conv2d(config.codebook_dim + told, autoencoder.latent_channels, 1)
         self.gives_distributions = config.pixels == "logit_laplace"
-        self.decoder = Decoder(autoencoder, values_per_channel=2 if self.gives_distributions else 1)
+        features, entries = autoencoder.latent_channels, config.codebook_dim
+        told = 0 if config.top is None else features
+        projects = autoencoder.kind == "vqgan"  # a dVAE's quantizer takes features, and its decoder entries
+        self.encoder = build_encoder(config)
+        self.quant_conv = nn.Conv2d(features + told, entries, 1) if projects else nn.Identity()
+        self.quantizer = build_quantizer(config)
+        self.post_quant_conv = nn.Conv2d(entries + told, features, 1) if projects else nn.Identity()
+        self.decoder = build_decoder(config, values_per_channel=2 if self.gives_distributions else 1)
         self.top = None if config.top is None else TopLevel(config.top, autoencoder)
 
     @property
@@ -235,7 +236,7 @@ class Tokenizer(nn.Module):
     def _latents(self, features: Tensor, context: Tensor | None) -> Float[Tensor, "B D h w"]:
         # bf16 here would round the quantizer's input, and one index in twelve with it.
         with torch.autocast(features.device.type, enabled=False):
-            out: Tensor = self.quant_conv(_beside(features, context).to(self.quant_conv.weight.dtype))
+            out: Tensor = self.quant_conv(_beside(features, context).to(self._dtype))
         return out
 
     def _decode(self, quantized: Float[Tensor, "B D h w"], context: Tensor | None) -> Tensor:
@@ -244,7 +245,7 @@ class Tokenizer(nn.Module):
 
     @property
     def _dtype(self) -> torch.dtype:
-        return self.post_quant_conv.weight.dtype
+        return self.last_layer.dtype
 
     def _entries(self, name: str, indices: Tensor) -> Float[Tensor, "B D h w"]:
         quantizer = self.quantizers[name]

@@ -7,11 +7,12 @@ of their overlap; decoding drops the outer quarters of an overlap and blends lin
 interior the result is exactly what the tokenizer makes of that tile alone.
 
 When is that the untiled result? Exactly, to the rounding of sums, when the image is one tile; or when the network sees
-no further than half of an overlap in encoding and a quarter in decoding. Convolutions can satisfy this. GroupNorm and
-attention cannot: they look at the whole image, here at the whole tile, so a tokenizer that has them (all of ours: the
-middle has attention) gives other norms and other keys to a tile than to the image. Untiled is not the truth either: on
-images far larger than those of its training a tokenizer's statistics are as foreign as its tiles' are usual. Tiles of
-the training resolution keep what the networks see as it was in training.
+no further than half of an overlap in encoding and a quarter in decoding. Convolutions can satisfy this: those of
+`dvae`, with b blocks a level and L levels, see 3 + 3b(2^L - 1) px beyond an index's cell and 3b(2^L - 1) px around a
+pixel. GroupNorm and attention cannot: they look at the whole image, here at the whole tile, so a tokenizer that has
+them (any `vqgan`: its middle has attention) gives other norms and other keys to a tile than to the image. Untiled is
+not the truth either: on images far larger than those of its training a tokenizer's statistics are as foreign as its
+tiles' are usual. Tiles of the training resolution keep what the networks see as it was in training.
 """
 
 from __future__ import annotations

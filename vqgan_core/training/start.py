@@ -92,13 +92,12 @@ def freeze_codebook(quantizer: Quantizer) -> None:
 
 def _tokenizer_facts(config: TokenizerConfig) -> dict[str, Any]:
     autoencoder = config.autoencoder
-    levels = range(len(autoencoder.channel_multipliers))
-    attention = [level for level in levels if autoencoder.resolution_px >> level in autoencoder.attention_resolutions]
     fixed = {
         f"autoencoder.{name}": getattr(autoencoder, name)
         for name in type(autoencoder).model_fields
         if name not in _FREE_OF_AUTOENCODER
     }
+    attention = list(autoencoder.attention_levels)
     facts = {**_level_facts(config), **fixed, "attention at levels": attention, "pixels": config.pixels}
     if config.top is None:
         return {**facts, "top": "none"}

@@ -29,6 +29,7 @@ from vqgan_core import distributed
 from vqgan_core.config import PatchGanConfig, TrainTokenizerConfig
 from vqgan_core.losses import TokenizerLoss
 from vqgan_core.tokenizer import Level, Tokenizer, TokenizerOutput
+from vqgan_core.tokenizer.blocks import BlockSequence
 from vqgan_core.training import streams
 from vqgan_core.training.codebooks import CodebookCare
 from vqgan_core.training.ema import WeightsEma
@@ -70,8 +71,9 @@ class TokenizerStep:
         prepare(self.device, precision=training.precision, num_threads=execution.num_threads)
         with streams.seeded(training.seed, "tokenizer weights"):
             self.tokenizer = Tokenizer(config.model()).to(self.device)
-        for part in (self.tokenizer.encoder, self.tokenizer.decoder):
-            part.activation_checkpointing = execution.activation_checkpointing
+        for part in self.tokenizer.modules():
+            if isinstance(part, BlockSequence):
+                part.activation_checkpointing = execution.activation_checkpointing
         with streams.seeded(training.seed, "discriminator weights"):
             self.loss = TokenizerLoss(config.loss, config.autoencoder.image_channels).to(self.device)
         if start is not None:

@@ -146,6 +146,10 @@ def test_what_a_project_has_not_is_refused() -> None:
     for layout in (TAMING, DIFFUSERS):  # no key shows that, and their code would choose other indices
         with pytest.raises(ValueError, match="compares no unit vectors"):
             export_state(Tokenizer(CONFIGS["llamagen"][1]), layout)
+    with pytest.raises(ValueError, match="latent_channels 256 with entries of codebook_dim 4"):
+        export_state(
+            Tokenizer(TokenizerConfig(autoencoder=small, codebook_dim=4, quantizer={"kind": "gumbel"})), TAMING
+        )
     narrow = AutoencoderConfig(base_channels=8, channel_multipliers=(1,), num_res_blocks=1, num_groups=4)
     with pytest.raises(ValueError, match="norms of 32 groups, this tokenizer of 4"):
         export_state(Tokenizer(TokenizerConfig(autoencoder=narrow, codebook_dim=4)), TAMING)

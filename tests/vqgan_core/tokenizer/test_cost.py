@@ -33,7 +33,23 @@ def test_one_level_by_hand() -> None:
     assert cost.reconstruct_flops == cost.encode_flops + cost.decoder_flops
 
 
-@pytest.mark.parametrize("config", [small(), small(attention_resolutions=(8, 4), image_channels=3, num_res_blocks=2)])
+DVAE = {
+    "autoencoder": {"kind": "dvae", "image_channels": 1, "resolution_px": 8, "base_channels": 8, "num_levels": 2},
+    "quantizer.kind": "gumbel",
+    "codebook_size": 16,
+    "codebook_dim": 4,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        small(),
+        small(attention_resolutions=(8, 4), image_channels=3, num_res_blocks=2),
+        TokenizerConfig.load(overrides=DVAE),
+    ],
+    ids=["plain", "with attention", "dvae"],
+)
 def test_it_is_what_torch_counts_in_a_real_pass(config: TokenizerConfig) -> None:
     tokenizer, cost = Tokenizer(config).eval(), tokenizer_cost(config)
     assert cost.num_parameters == sum(parameter.numel() for parameter in tokenizer.parameters())

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from tests.vqgan_core.training.steps import images_of
+from vqgan_core.config import TrainTokenizerConfig
+from vqgan_core.training import Batch
+
 KINDS: dict[str, dict[str, Any]] = {
     "vector": {},
+    "vector, the original's β": {"quantizer__beta_placement": "legacy"},
+    "vector with restart": {"quantizer__restart_dead_codes_after_steps": 2},
     "l2": {"quantizer__l2_normalize": True},
     "vector with rotation": {"quantizer__gradient": "rotation"},
     "ema": {"quantizer__kind": "ema", "quantizer__decay": 0.9},
@@ -35,6 +43,21 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
         "loss__pixel": "logit_laplace",
         "loss__adversarial": "none",
     },
+    "dall-e": {
+        "autoencoder": {
+            "kind": "dvae",
+            "image_channels": 1,
+            "resolution_px": 16,
+            "base_channels": 32,
+            "num_levels": 2,
+        },
+        "quantizer__kind": "gumbel",
+        "quantizer__straight_through": False,
+        "quantizer__kl_weight": 0.01,
+        "pixels": "logit_laplace",
+        "loss__pixel": "logit_laplace",
+        "loss__adversarial": "none",
+    },
     "vq-vae-2": {
         "quantizer__kind": "ema",
         "top__codebook_size": 8,
@@ -47,3 +70,13 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "segmentation, bce": {**_LABEL_MAPS, "loss__pixel": "bce"},
     "segmentation, cross-entropy": {**_LABEL_MAPS, "loss__pixel": "cross_entropy"},
 }
+
+
+def batch_of(config: TrainTokenizerConfig, step: int, size: int) -> Batch:
+    """A batch as this tokenizer is trained on: images, or label maps that are made of them."""
+    batch = images_of(step, size=size)
+    if not config.loss.of_label_maps:
+        return batch
+    num_classes = config.autoencoder.image_channels
+    levels = ((batch["images"][:, 0] + 1) / 2 * num_classes).long()
+    return {"label_maps": levels.clamp(max=num_classes - 1).to(torch.uint8)}

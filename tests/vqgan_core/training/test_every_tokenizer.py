@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS
+from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS, batch_of
 from tests.vqgan_core.training.steps import copied, images_of, tokenizer_config
-from vqgan_core.config import TrainTokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
-from vqgan_core.training import Batch, NonFiniteError, TokenizerStep
+from vqgan_core.training import NonFiniteError, TokenizerStep
 from vqgan_core.training.images import images_of as images_of_batch
 
 every_kind = pytest.mark.parametrize("overrides", KINDS.values(), ids=KINDS)
@@ -59,15 +58,6 @@ def assert_encodes_and_decodes(tokenizer: Tokenizer, images: torch.Tensor) -> No
         assert loaded.config == tokenizer.config
         assert all(torch.equal(loaded.encode_levels(images)[name], indices) for name, indices in grids.items())
         assert torch.equal(loaded.decode(*grids.values()), decoded)
-
-
-def batch_of(config: TrainTokenizerConfig, index: int, size: int) -> Batch:
-    """A batch as this tokenizer is trained on."""
-    batch = images_of(index, size=size)
-    if not config.loss.of_label_maps:
-        return batch
-    levels = ((batch["images"][:, 0] + 1) / 2 * config.autoencoder.image_channels).long()
-    return {"label_maps": levels.clamp(max=config.autoencoder.image_channels - 1).to(torch.uint8)}
 
 
 @every_kind
