@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.templating import apply_values
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 
 from tests.flows.conftest import ROOT
@@ -33,9 +33,9 @@ def template() -> dict[str, Any]:
 
 def _job(template: Mapping[str, Any], **variables: Any) -> dict[str, Any]:
     """The job that Prefect's worker would create for a run."""
-    configuration = asyncio.run(
-        KubernetesWorkerJobConfiguration.from_template_and_values(dict(template), {"name": "run", **variables})
-    )
+    defaults = {name: field.get("default") for name, field in template["variables"]["properties"].items()}
+    values = {name: value for name, value in defaults.items() if value is not None} | {"name": "run"} | variables
+    configuration = KubernetesWorkerJobConfiguration(**apply_values(dict(template["job_configuration"]), values))
     configuration.prepare_for_flow_run(FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="digits"))
     manifest: dict[str, Any] = configuration.job_manifest
     return manifest
