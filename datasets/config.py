@@ -132,6 +132,15 @@ class ImportTokensConfig(Config):
         return grid
 
 
+class NearDuplicates(Config):
+    """Images that look alike, by a perceptual hash of 64 bits: of near ones, one is kept."""
+
+    hash: Literal["phash", "dhash"] = "phash"
+    """phash compares low frequencies, dhash neighbouring pixels: less exact, and ten times as fast."""
+    max_distance: int = Field(4, ge=0, le=8)
+    """Bits in which near images differ at most; 0 finds little more than the same picture in other files."""
+
+
 class ShardExecution(ExecutionConfig):
     """How sharding runs."""
 
@@ -179,6 +188,8 @@ class ShardConfig(Config):
     recipe, if there is one; a fingerprint; null: make the whole corpus anew."""
     pairs: Annotated[dict[PairName, PairConfig], LATER] = Field(default_factory=dict)
     """What is kept beside each image, by name: label maps, depth maps, …"""
+    near_duplicates: Annotated[NearDuplicates | None, LATER] = None
+    """Leave out images that look like one that is kept; null: only files of the same bytes are duplicates."""
     execution: ShardExecution = ShardExecution()
     """How it runs; not part of the fingerprint."""
 

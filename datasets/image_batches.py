@@ -134,6 +134,8 @@ class ImagePass:
         assert self._planes is not None, "an empty split has no batch"
         numbers = self.numbers[index * self._batch_size : (index + 1) * self._batch_size]
         split, size = self._planes.split, self._planes.size
-        windows = [self._view.window(split.shape(number), size) for number in numbers.tolist()]
+        windows = [
+            self._view.window(split.shape(number), size, int(split.key_words[number])) for number in numbers.tolist()
+        ]
         planes = self._planes.batch(numbers.tolist(), windows)
         return {**planes, "labels": torch.from_numpy(split.labels[numbers])}

@@ -88,11 +88,35 @@ class Window:
     width: int
     mirrored: bool = False
     """Left to right, after the cut."""
+    resized: tuple[int, int] | None = None
+    """Height and width to which it is resized after the cut; None: it is not."""
+
+    def row(self) -> tuple[int, int, int, int, int]:
+        """Top, left, height, width, and whether it is mirrored, as a token file has it."""
+        return self.top, self.left, self.height, self.width, int(self.mirrored)
 
     def cut(self, levels: Levels) -> Levels:
         """The window of an image or plane."""
         part = levels[self.top : self.top + self.height, self.left : self.left + self.width]
+        if self.resized is not None and self.resized != part.shape[:2]:
+            part = _resized(part, self.resized)
         return part[:, ::-1] if self.mirrored else part
+
+
+def _resized(levels: Levels, size: tuple[int, int]) -> Levels:
+    """Another height and width: labels by nearest neighbour, all else bicubic and antialiased, channel by channel."""
+    if levels.ndim == 2:
+        nearest = Image.fromarray(levels).resize(size[::-1], Image.Resampling.NEAREST)
+        return np.asarray(nearest)
+    return np.stack([_resized_channel(levels[..., channel], size) for channel in range(levels.shape[2])], axis=-1)
+
+
+def _resized_channel(levels: Levels, size: tuple[int, int]) -> Levels:
+    if levels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(levels).resize(size[::-1], Image.Resampling.BICUBIC))
+    # fp32 holds 16-bit levels exactly, and has all of Pillow's filters.
+    deep = np.asarray(Image.fromarray(levels.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
+    return deep if levels.dtype.kind == "f" else np.clip(np.rint(deep), 0, 0xFFFF).astype(np.uint16)
 
 
 def to_batch(levels: Sequence[UInt8[np.ndarray, "H W C"] | UInt16[np.ndarray, "H W C"]]) -> Float[Tensor, "B C H W"]:

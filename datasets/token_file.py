@@ -4,8 +4,9 @@ Axes: R records, N tokens, H×W grid, K entries of the codebook.
 
 Columns: `key`, `label` (class number, -1 without), `split`, `view`, `height`, `width` (of the grid), `indices`
 (fixed-size list of N = H·W, row-major; uint16 where K ≤ 65,536, else uint32), then one more such list for each of
-`TokenMeta.columns`, under its own name, and `source_sha256`. The file's metadata holds, under `tessera.tokens`, a JSON
-of `TokenMeta`: tokenizer, K, f, grid, preprocessing, and the same of each further column.
+`TokenMeta.columns`, under its own name, and `source_sha256`. Of a view that was drawn at random, `CROP_COLUMNS` follow:
+the window of the stored image in px, and whether it was mirrored. The file's metadata holds, under `tessera.tokens`, a
+JSON of `TokenMeta`: tokenizer, K, f, grid, preprocessing, and the same of each further column.
 
 A further column is another grid of tokens of the same record: the upper level of a hierarchy (`indices_top`), or what a
 prior is told first (a segmentation map through a tokenizer of its own, a layout of boxes).
@@ -37,6 +38,7 @@ from vqgan_core.config.base import LATER
 from vqgan_core.config.tokens import TARGET, ColumnName
 
 __all__ = [
+    "CROP_COLUMNS",
     "ROW_GROUP",
     "TokenColumn",
     "TokenFile",
@@ -49,6 +51,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 ROW_GROUP = 8192
+CROP_COLUMNS = ("crop_top", "crop_left", "crop_height", "crop_width", "mirrored")
+"""Of a random view: the window of the stored image, px; 1 where it was mirrored."""
 _METADATA = b"tessera.tokens"
 _DICTIONARY_UP_TO = 16384
 
@@ -95,6 +99,8 @@ class TokenMeta(Config):
     """How pixels were made from records: size, crop, channels, precision."""
     columns: Annotated[tuple[TokenColumn, ...], LATER] = ()
     """Further columns of tokens, beside `indices`."""
+    crops: Annotated[dict[str, JsonValue] | None, LATER] = None
+    """How the windows of a random view were drawn; null: the view's name says where they are."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -135,6 +141,8 @@ class TokenRows:
     indices: Integer[np.ndarray, "R N"]
     columns: Mapping[str, Integer[np.ndarray, "R M"]] = field(default_factory=dict)
     """Further columns by name, all of `TokenMeta.columns`."""
+    crops: Integer[np.ndarray, "R 5"] | None = None
+    """`CROP_COLUMNS`, of a random view."""
 
     def tokens(self, name: str) -> Integer[np.ndarray, "R M"]:
         """A column by name, `indices` included."""
@@ -152,6 +160,8 @@ class TokenFile:
     labels: Int64[np.ndarray, " R"]
     tokens: Mapping[str, Integer[np.ndarray, "R M"]]
     """Every column of tokens by name, uint16 or uint32."""
+    crops: Int64[np.ndarray, "R 5"] | None = None
+    """`CROP_COLUMNS`, of a random view."""
 
     @property
     def indices(self) -> Integer[np.ndarray, "R N"]:
@@ -171,6 +181,8 @@ def token_parquet(meta: TokenMeta, rows: TokenRows) -> bytes:
     _check_keys(rows.keys)
     count = len(rows.keys)
     lengths = {name: len(values) for name, values in tokens.items()}
+    if meta.crops is not None:
+        lengths["windows"] = 0 if rows.crops is None else len(rows.crops)
     if {count, len(rows.labels), len(rows.source_sha256), *lengths.values()} != {count}:
         raise TokenError(
             f"{count} keys, {len(rows.labels)} labels, {len(rows.source_sha256)} checksums and {lengths} rows of "
@@ -189,6 +201,7 @@ def token_parquet(meta: TokenMeta, rows: TokenRows) -> bytes:
             for name, values in tokens.items()
         },
         "source_sha256": pa.array(rows.source_sha256, pa.string()),
+        **_crop_columns(meta, rows),
     }
     table = pa.table(list(columns.values()), schema=schema)
     sink = pa.BufferOutputStream()
@@ -226,7 +239,7 @@ def read_token_file(data: bytes, name: str) -> TokenFile:
     except TokenError as error:
         raise TokenError(f"the token file {name}: {error}") from None
     split, view = (_only(table, column, name) for column in ("split", "view"))
-    return TokenFile(meta, split, view, keys, table["label"].to_numpy(), tokens)
+    return TokenFile(meta, split, view, keys, table["label"].to_numpy(), tokens, _crops(meta, table))
 
 
 def without_others(data: bytes, name: str, keys: Set[str]) -> bytes:
@@ -248,6 +261,7 @@ def without_others(data: bytes, name: str, keys: Set[str]) -> bytes:
         source_sha256=[source_sha256[row] for row in chosen],
         indices=file.indices[chosen],
         columns={column.name: file.tokens[column.name][chosen] for column in file.meta.columns},
+        crops=None if file.crops is None else file.crops[chosen],
     )
     return token_parquet(file.meta, rows)
 
@@ -262,9 +276,22 @@ def _schema(meta: TokenMeta) -> pa.Schema:
         ("width", pa.int32()),
         *((name, _list_type(about)) for name, about in meta.all_columns.items()),
         ("source_sha256", pa.string()),
+        *((name, pa.int32()) for name in CROP_COLUMNS if meta.crops is not None),
     ]
     about = {"format_version": FORMAT_VERSION, **meta.recipe()}
     return pa.schema(fields, metadata={_METADATA: canonical_json(about)})
+
+
+def _crop_columns(meta: TokenMeta, rows: TokenRows) -> dict[str, pa.Array]:
+    if meta.crops is None or rows.crops is None:
+        return {}
+    return {name: pa.array(rows.crops[:, place], pa.int32()) for place, name in enumerate(CROP_COLUMNS)}
+
+
+def _crops(meta: TokenMeta, table: pa.Table) -> Int64[np.ndarray, "R 5"] | None:
+    if meta.crops is None:
+        return None
+    return np.stack([table[name].to_numpy() for name in CROP_COLUMNS], axis=1).astype(np.int64)
 
 
 def _list_type(about: TokenColumn) -> pa.DataType:

@@ -45,11 +45,16 @@ class _Split:
         self.labels = np.concatenate([file.labels for file in by_view[views[0]]])[order]
         self.key_words: UInt64[np.ndarray, " R"] = np.array([int(key[:16], 16) for key in self.keys], np.uint64)
         self.num_views = len(views)
+        self.crops: dict[str, Int64[np.ndarray, "R 5"]] = {}
+        """Of random views."""
         stacks: dict[str, list[Integer[np.ndarray, "R N"]]] = {column: [] for column in files[0].meta.all_columns}
         for view in views:
             keys, order, _ = _merged(name, by_view[view])
             if keys != self.keys:
                 raise TokenError(f"split {name!r}: views {views[0]!r} and {view!r} are not of the same records")
+            crops = [file.crops for file in by_view[view] if file.crops is not None]
+            if crops:
+                self.crops[view] = np.concatenate(crops)[order]
             for column, stack in stacks.items():
                 stack.append(np.concatenate([file.tokens[column] for file in by_view[view]])[order])
         self.tokens: dict[str, Integer[np.ndarray, "V R N"]] = {name: np.stack(of) for name, of in stacks.items()}
@@ -97,8 +102,8 @@ class TokenDataset:
         for name, file in zip(names, read, strict=True):
             if not _agree(file.meta, read[most].meta):
                 raise TokenMismatch(f"{names[most]} and {name} differ in {_differences(read[most].meta, file.meta)}")
-        self.meta: TokenMeta = read[most].meta
-        """What the indices mean; with the classes of all generations."""
+        self.meta: TokenMeta = read[most].meta.model_copy(update={"crops": None})
+        """What the indices mean; with the classes of all generations, and nothing about windows: views differ there."""
         read.sort(key=lambda file: (file.split, file.view, file.keys[0]))  # whatever the files are called
         self.views: tuple[str, ...] = tuple(sorted({file.view for file in read}))
         """Views in alphabetical order; `center` comes first."""
@@ -154,6 +159,17 @@ class TokenDataset:
         """
         self.meta.column(column)
         return torch.from_numpy(self._split(split).tokens[column][self._view(view)].astype(np.int64))
+
+    def crops(self, split: str, view: str) -> Int64[Tensor, "R 5"]:
+        """Windows of a random view in key order: top, left, height and width in px of the stored image, 1 if mirrored.
+
+        Raises:
+            TokenError: there is no such split, or no such random view.
+        """
+        found = self._split(split).crops
+        if view not in found:
+            raise TokenError(f"view {view!r} has no windows of its own; random views of these tokens: {sorted(found)}")
+        return torch.from_numpy(found[view].copy())
 
     def code_histogram(self, split: str | None = None, column: str = TARGET) -> Int64[Tensor, " K"]:
         """How often each code occurs, over all views, in a split or everywhere.
@@ -279,9 +295,12 @@ def _merged(split: str, files: Sequence[TokenFile]) -> tuple[list[str], Int64[np
 
 
 def _agree(earlier: TokenMeta, latest: TokenMeta) -> bool:
-    """Whether two files are of one data set: a corpus that grows may get classes, behind those that it has."""
+    """Whether two files are of one data set.
+
+    A corpus that grows may get classes, behind those that it has, and each view has windows of its own.
+    """
     names = latest.class_names[: len(earlier.class_names)]
-    return earlier == latest.model_copy(update={"class_names": names})
+    return earlier == latest.model_copy(update={"class_names": names, "crops": earlier.crops})
 
 
 def _differences(first: TokenMeta, second: TokenMeta) -> str:

@@ -179,10 +179,10 @@ class _Coordinates:
 
     def tokens(self, shown: Shown) -> Tokens:
         ramps = [
-            window.cut(coordinate_ramp(record.height, record.width)[0, 0].numpy())
+            window.cut(coordinate_ramp(record.height, record.width)[0].numpy().transpose(1, 2, 0))
             for record, window in zip(shown.records, shown.windows, strict=True)
         ]
-        coordinates = torch.from_numpy(np.stack(ramps))[:, None]
+        coordinates = torch.from_numpy(np.stack(ramps)).permute(0, 3, 1, 2)
         return coordinate_tokens(coordinates, self.factor, self.config.num_levels).flatten(1).numpy()
 
 

@@ -19,12 +19,15 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.corpus import Corpus, Record
+from datasets.images import Window
 from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact, InputRef, Part, Store, Workspace
-from datasets.token_file import TokenMeta, TokenRows, read_token_file, token_parquet, without_others
-from datasets.views import VIEWS
+from datasets.token_file import TokenMeta, TokenRows, token_parquet, without_others
+from datasets.views import view_of
+from tasks.code_counts import CodeCounts, counted
 from tasks.conditions import Shown, conditions_of, planes_and
-from tasks.drift import Drift, judge, measure, trained_on
+from tasks.drift import judge, measure, trained_on
+from tasks.encode_damage import DAMAGE, Damage, lost_shards
 from tasks.fan_out import check_reachable, fan_out
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
@@ -57,7 +60,7 @@ def request(
     """
     others = {name: (others or {})[name] for name in sorted(others or {}) if name in config.conditions}
     inputs = tuple(map(input_of, (corpus, tokenizer, *others.values())))
-    label = " · ".join(("encode", ", ".join(config.views), *sorted(config.conditions)))
+    label = " · ".join(("encode", ", ".join(config.all_views), *sorted(config.conditions)))
     recipe = config.recipe()
     if config.conditions:
         columns = conditions_of(config, Corpus.open(corpus), tokenizer, others)
@@ -98,19 +101,30 @@ class _Units:
         self.meta = meta.model_copy(update={"columns": columns})
         self._corpus_artifact = corpus
 
+    @property
+    def splits(self) -> list[str]:
+        """Those that have records."""
+        return [split for split in SPLITS if self.corpus.num_records(split)]
+
     def units(self) -> list[_Unit]:
         """All units, in the corpus' order."""
-        splits = [split for split in SPLITS if self.corpus.num_records(split)]
         return [
             _Unit(split, shard, view)
-            for split in splits
+            for split in self.splits
             for shard in self.corpus.shards(split)
-            for view in self.config.views
+            for view in self.config.all_views
         ]
 
     def meta_of(self, unit: _Unit) -> TokenMeta:
         """What the unit's rows mean, with the classes of its own generation: later ones do not concern it."""
-        return self.meta.model_copy(update={"class_names": self.corpus.class_names_of(unit.shard)})
+        drawn = self.config.random_views if unit.view not in self.config.views else None
+        crops = None if drawn is None else drawn.model_dump(mode="json", exclude={"count"})
+        return self.meta.model_copy(update={"class_names": self.corpus.class_names_of(unit.shard), "crops": crops})
+
+    def windows_of(self, unit: _Unit, records: Sequence[Record]) -> list[Window]:
+        """Which part of each record the unit's view shows."""
+        view, size = view_of(unit.view, self.config), (self.model.window_px, self.model.window_px)
+        return [view.window((record.height, record.width), size, int(record.key[:16], 16)) for record in records]
 
     def keys_of(self, unit: _Unit) -> list[str]:
         """The unit's records. A shard can hold others, too: duplicates, and what is gone from a grown corpus."""
@@ -126,25 +140,37 @@ class _Units:
         return store.part("tokens", self.part_key(unit, self.keys_of(unit)))
 
 
-class _Encoder:
-    """A tokenizer over a corpus: makes units."""
+class _Encoder(_Units):
+    """A tokenizer over a corpus: what every unit needs."""
 
-    def __init__(self, plan: _Units, tokenizer: Artifact) -> None:
-        self.plan = plan
-        self.device = resolve_device(plan.config.execution.device)
-        prepare(self.device, precision=plan.config.precision, num_threads=plan.config.execution.num_threads)
+    def __init__(
+        self, config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact]
+    ) -> None:
+        super().__init__(config, corpus, tokenizer, others)
+        self.device = resolve_device(config.execution.device)
+        prepare(self.device, precision=config.precision, num_threads=config.execution.num_threads)
         self.tokenizer = load_tokenizer(tokenizer, self.device)
 
-    def make_part(self, unit: _Unit, store: Store) -> Part:
-        """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard."""
-        keys = self.plan.keys_of(unit)
-        data = self._cut_out(unit, keys, store) or self.encode(unit)
-        return store.put_part("tokens", self.plan.part_key(unit, keys), {unit.name: data})
+    def make_part(self, unit: _Unit, store: Store) -> Part | Damage:
+        """The unit's part: encoded, or cut out of an earlier corpus' token file of the same shard.
+
+        Raises:
+            CorpusError, StoreError: the shard is damaged, and that is to end the stage.
+        """
+        keys = self.keys_of(unit)
+        try:
+            data = self._cut_out(unit, keys, store) or self.encode(unit)
+        except DAMAGE as error:
+            if self.config.damaged_shards == "stop":
+                raise
+            return Damage(str(error))
+        codes = counted(data, unit.name, self.meta.codebook_size)
+        return store.put_part("tokens", self.part_key(unit, keys), {unit.name: data}, codes)
 
     def _cut_out(self, unit: _Unit, keys: list[str], store: Store) -> bytes | None:
         """Where images are gone from a shard that was encoded whole, what is left of its rows."""
-        stored = self.plan.corpus.stored_keys(unit.shard)
-        part = None if stored == keys else store.part("tokens", self.plan.part_key(unit, stored))
+        stored = self.corpus.stored_keys(unit.shard)
+        part = None if stored == keys else store.part("tokens", self.part_key(unit, stored))
         if part is None:
             return None
         return without_others(store.read_part(part, unit.name), unit.name, set(keys))
@@ -152,7 +178,7 @@ class _Encoder:
     @torch.no_grad()
     def encode(self, unit: _Unit) -> bytes:
         """The unit's token file."""
-        records = self.plan.corpus.shard_records(unit.split, unit.shard)
+        meta, records = self.meta_of(unit), self.corpus.shard_records(unit.split, unit.shard)
         batches = list(self._tokens(unit, records))
         tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         rows = TokenRows(
@@ -163,64 +189,64 @@ class _Encoder:
             source_sha256=[record.source_sha256 for record in records],
             indices=tokens.pop(TARGET),
             columns=tokens,
+            crops=None if meta.crops is None else np.array([w.row() for w in self.windows_of(unit, records)]),
         )
-        return token_parquet(self.plan.meta_of(unit), rows)
+        return token_parquet(meta, rows)
 
     def _tokens(self, unit: _Unit, records: Sequence[Record]) -> Iterator[dict[str, NDArray[np.int64]]]:
         """Every column's tokens, batch by batch."""
-        plan, view = self.plan, VIEWS[unit.view]
-        batch_size = plan.config.execution.batch_size
-        batches = plan.corpus.sequential(
-            unit.split, batch_size, shard=unit.shard, size_px=plan.model.window_px,
-            planes=planes_and(plan.model, plan.conditions), view=view,
+        batch_size = self.config.execution.batch_size
+        batches = self.corpus.sequential(
+            unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
+            planes=planes_and(self.model, self.conditions), view=view_of(unit.view, self.config),
         )  # fmt: skip
-        size = (plan.model.window_px, plan.model.window_px)
         for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
             seen = records[start : start + batch_size]
-            windows = [view.window((record.height, record.width), size) for record in seen]
-            shown = Shown(batch, seen, windows, self.device)
-            own = {plan.model.batch_name: batch[plan.model.batch_name].to(self.device)}
-            with autocast(self.device, plan.config.precision):
-                grids = self.tokenizer.encode_levels(images_of(own, plan.model))
+            shown = Shown(batch, seen, self.windows_of(unit, seen), self.device)
+            own = {self.model.batch_name: batch[self.model.batch_name].to(self.device)}
+            with autocast(self.device, self.config.precision):
+                grids = self.tokenizer.encode_levels(images_of(own, self.model))
             levels = {name: grid.flatten(1).cpu().numpy() for name, grid in grids.items()}
-            yield levels | {each.column.name: each.tokens(shown) for each in plan.conditions}
+            yield levels | {each.column.name: each.tokens(shown) for each in self.conditions}
 
 
 def _build(
     config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact], work: Work
 ) -> Product:
     check_reachable(config.execution.fan_out, work.store.url)
-    plan = _Units(config, corpus, tokenizer, others)
-
-    def open_here() -> _Make:
-        return partial(_make_part, _Encoder(plan, tokenizer), work.store)
-
-    refs = [input_of(corpus), input_of(tokenizer)]
-    open_there = partial(_open_maker, config, work.store, refs, {name: input_of(others[name]) for name in others})
-    parts, device = _parts(plan, open_here if config.execution.fan_out.kind == "none" else open_there, work)
-    known = trained_on(tokenizer, work.store)
-    reference, *of_splits = (np.zeros(plan.meta.codebook_size, np.int64) for _ in ("known", *SPLITS))
-    histograms = dict(zip(SPLITS, of_splits, strict=True))
-    for unit, part in parts.items():
-        counts = _histogram(work, part, plan.meta)
-        histograms[unit.split] += counts
-        reference += counts * (unit.shard in known)
-    new = sum(of_splits) - reference
-    drift = measure(reference, new, request(config, corpus, tokenizer, others), tokenizer, work.store)
+    plan: _Units
+    if config.execution.fan_out.kind == "none":
+        plan = encoder = _Encoder(config, corpus, tokenizer, others)
+        open_maker: Callable[[], _Make] = partial(partial, _make_part, encoder, work.store)
+    else:
+        plan = _Units(config, corpus, tokenizer, others)
+        refs = [input_of(corpus), input_of(tokenizer)]
+        open_maker = partial(_open_maker, config, work.store, refs, {name: input_of(others[name]) for name in others})
+    counts = CodeCounts(plan.meta.codebook_size, trained_on(tokenizer, work.store), work.store)
+    made, device = _made(plan, open_maker, counts, work)
+    lost = lost_shards(made, plan.corpus, list(plan.splits), work.reporter.say)
+    for unit in (unit for unit in made if unit.shard in lost):
+        if part := plan.part(unit, work.store):  # another view of it was encoded while it was sound
+            counts.remove(unit, part)
+    parts = [part for unit, part in made.items() if isinstance(part, Part) and unit.shard not in lost]
+    given = request(config, corpus, tokenizer, others)
+    drift = measure(counts.known, counts.total - counts.known, given, tokenizer, work.store)
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
-    files = {"codes.json": canonical_json({s: counts.tolist() for s, counts in histograms.items() if counts.any()})}
-    summary = _summary(plan, histograms, drift)
-    return Product(files=files, parts=list(parts.values()), summary=summary, device=device)
+    files = {"codes.json": canonical_json({split: of.tolist() for split, of in counts.by_split.items() if of.any()})}
+    summary = _summary(plan, counts.total, lost) | {"drift": None if drift is None else drift.to_json()}
+    return Product(files=files, parts=parts, summary=summary, device=device)
 
 
-_Make = Callable[[_Unit], tuple[Part, str]]
+_Make = Callable[[_Unit], tuple[Part | Damage, str]]
 
 
-def _parts(plan: _Units, open_maker: Callable[[], _Make], work: Work) -> tuple[dict[_Unit, Part], str]:
-    """Every unit's part in the corpus' order, and the device on which those were made that were not there."""
+def _made(
+    plan: _Units, open_maker: Callable[[], _Make], counts: CodeCounts, work: Work
+) -> tuple[dict[_Unit, Part | Damage], str]:
+    """What every unit became, in the corpus' order, and the device on which those were made that were not there."""
     units = plan.units()
-    parts: dict[_Unit, Part] = {}
+    made: dict[_Unit, Part | Damage] = {}
     devices = set()
     encoded, started = 0, time.monotonic()
     with work.reporter.bar("encode", len(units), "shards") as bar:
@@ -232,26 +258,26 @@ def _parts(plan: _Units, open_maker: Callable[[], _Make], work: Work) -> tuple[d
                     work.lease.check()
                     yield unit
                 else:
-                    parts[unit] = part
-                    bar.update(len(parts))
+                    made[unit] = counts.add(unit, part)
+                    bar.update(len(made), {"images/s": encoded / (time.monotonic() - started)})
 
         for unit, (part, device) in fan_out(plan.config.execution.fan_out, open_maker, missing(), name=_unit_name):
-            parts[unit] = part
+            made[unit] = counts.add(unit, part) if isinstance(part, Part) else part
             devices.add(device)
             encoded += len(plan.keys_of(unit))
-            bar.update(len(parts), {"images/s": encoded / (time.monotonic() - started)})
-    return {unit: parts[unit] for unit in units}, max(devices, default="cpu")
+            bar.update(len(made), {"images/s": encoded / (time.monotonic() - started)})
+    return {unit: made[unit] for unit in units}, max(devices, default="cpu")
 
 
 def _open_maker(config: EncodeConfig, store: Store, refs: Sequence[InputRef], others: Mapping[str, InputRef]) -> _Make:
     """In a worker: what encodes units there."""
     corpus, tokenizer = map(store.get, refs)
-    plan = _Units(config, corpus, tokenizer, {name: store.get(ref) for name, ref in others.items()})
-    return partial(_make_part, _Encoder(plan, tokenizer), store)
+    opened = {name: store.get(ref) for name, ref in others.items()}
+    return partial(_make_part, _Encoder(config, corpus, tokenizer, opened), store)
 
 
-def _make_part(encoder: _Encoder, store: Store, unit: _Unit) -> tuple[Part, str]:
-    """A unit's part, and the device on which it was made."""
+def _make_part(encoder: _Encoder, store: Store, unit: _Unit) -> tuple[Part | Damage, str]:
+    """What a unit became, and the device on which it was made."""
     return encoder.make_part(unit, store), str(encoder.device)
 
 
@@ -290,28 +316,23 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
     )  # fmt: skip
 
 
-def _histogram(work: Work, part: Part, meta: TokenMeta) -> NDArray[np.int64]:
-    """How often each code occurs in a part."""
-    entry = part.files[0]
-    file = read_token_file(work.store.read_part(part, entry.path.rsplit("/", 1)[-1]), entry.path)
-    return np.bincount(file.indices.reshape(-1), minlength=meta.codebook_size)
-
-
-def _summary(plan: _Units, histograms: dict[str, NDArray[np.int64]], drift: Drift | None) -> dict[str, Any]:
-    meta = plan.meta
-    usage = CodeUsage(torch.from_numpy(sum(histograms.values(), np.zeros(meta.codebook_size, np.int64))))
-    records = sum(plan.corpus.splits.values())
-    headline = f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
+def _summary(plan: _Units, counts: NDArray[np.int64], lost: Mapping[str, int]) -> dict[str, Any]:
+    meta, usage = plan.meta, CodeUsage(torch.from_numpy(counts))
+    records = {
+        split: plan.corpus.num_records(split) - sum(lost.get(shard, 0) for shard in plan.corpus.shards(split))
+        for split in plan.corpus.splits
+    }
+    headline = f"{sum(records.values()):,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
     if meta.columns:
         headline += ", told " + ", ".join(f"{column.name} {column.height}×{column.width}" for column in meta.columns)
     return {
         "headline": headline,
-        "records": plan.corpus.splits,
-        "views": list(plan.config.views),
+        "records": records,
+        "views": list(plan.config.all_views),
         "grid": [meta.height, meta.width],
         "codebook_size": meta.codebook_size,
         "usage": usage.usage,
         "perplexity": usage.perplexity,
         "num_dead": usage.num_dead,
-        "drift": None if drift is None else drift.to_json(),
+        **({"damaged_shards": dict(lost)} if plan.config.damaged_shards == "skip" else {}),
     }

@@ -108,7 +108,7 @@ class Estimates:
 
     def encode(self) -> Estimate:
         """The encoder and the search of entries, once an image and view."""
-        rows = self.extent.num_images * len(self.config.encode.views)
+        rows = self.extent.num_images * len(self.config.encode.all_views)
         columns: list[TokenSpec | ColumnSpec] = [self.spec, *self.spec.columns]
         row = TOKEN_ROW_BYTES + sum(column.num_tokens * math.log2(column.codebook_size) / 8 for column in columns)
         flops = rows * (self._tokenizer.encode_flops + sum(each.encode_flops for each in self._columns.values()))

@@ -7,6 +7,8 @@ what is asked for is that corpus itself, with its own parent: a source that did 
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.config import ShardConfig, SourceConfig
@@ -59,7 +61,12 @@ def _is_family(manifest: Manifest, config: ShardConfig) -> bool:
         source = _SOURCES.validate_python(manifest.summary.get("source"))
     except ValidationError:  # of a version whose sources had other fields
         return False
-    return source == config.source
+    return _place(source) == _place(config.source)
+
+
+def _place(source: SourceConfig) -> dict[str, Any]:
+    """What names a source: whether missing files would be fetched does not."""
+    return source.model_dump(exclude={"download"})
 
 
 def _named(name: str, config: ShardConfig, store: Store) -> Manifest:

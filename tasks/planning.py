@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from datasets.config import TorchvisionSource
 from datasets.store import Artifact
 from datasets.store.lineage import find_artifact
 from tasks.config import PipelineConfig
@@ -47,6 +48,15 @@ def plan_rows(config: PipelineConfig) -> list[dict[str, Any]]:
     return [planner.row(step) for step in steps_of(config)]
 
 
+def _without_downloads(config: PipelineConfig) -> PipelineConfig:
+    """The same config of a source that is not fetched: a plan writes nothing."""
+    source = config.shard.source
+    if not isinstance(source, TorchvisionSource):
+        return config
+    here = source.model_copy(update={"download": False})
+    return config.model_copy(update={"shard": config.shard.model_copy(update={"source": here})})
+
+
 @dataclass(frozen=True)
 class _Time:
     hours: float | None
@@ -58,7 +68,7 @@ class _Planner:
 
     def __init__(self, config: PipelineConfig) -> None:
         self._config = config
-        self._pipeline = Pipeline(config)
+        self._pipeline = Pipeline(_without_downloads(config))
         self._makers: dict[str, str] = {}
         self._rates: dict[tuple[str, Precision, int | None], float] = {}
 

@@ -89,7 +89,7 @@ def requests(config: PipelineConfig, num_images: int, shard_bytes: float) -> dic
     num_splits = 2 if config.shard.validation_fraction else 1
     num_units = math.ceil(num_images / config.shard.images_per_shard)
     files = num_units * (num_splits + TABLES_A_UNIT)
-    token_files = num_units * num_splits * len(config.encode.views)
+    token_files = num_units * num_splits * len(config.encode.all_views)
     return {
         "list": math.ceil(num_images / KEYS_A_PAGE),
         "read": num_images,

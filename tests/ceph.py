@@ -164,12 +164,24 @@ class Ceph:
         self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", map_file, "--keyring", keys)
 
     def _ceph(self, *arguments: str) -> None:
-        """Debian's `ceph` command is a script for Debian's Python."""
-        self._run("/usr/bin/python3", str(ROOT / "usr/bin/ceph"), "--connect-timeout", "120", *arguments)
+        """Debian's `ceph` command is a script for Debian's Python.
+
+        A monitor that has just begun refuses commands for a moment; those that are given here may come twice.
+        """
+        command = ("/usr/bin/python3", str(ROOT / "usr/bin/ceph"), "--connect-timeout", "120", *arguments)
+        deadline = time.monotonic() + _START_SECONDS
+        while (error := self._error_of(command)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not error, error
 
     def _run(self, *command: str) -> None:
+        error = self._error_of(command)
+        assert not error, error
+
+    def _error_of(self, command: tuple[str, ...]) -> str:
+        """What a command says if it fails; nothing if it does not."""
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
+        return f"{' '.join(command)}: {done.stderr[-2000:]}" if done.returncode else ""
 
     def _spawn(self, name: str, *command: str) -> None:
         with (self.state / f"{name}.out").open("ab") as out:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from tests.tiny import Published
 
-REAL_SERVER = "tests/flows/server/"
+SHARING_A_SERVER = {
+    "Prefect": ("tests/flows/server/",),
+    "Ceph": ("tests/datasets/store/test_real_gateways.py", "tests/tasks/test_ten_kills.py"),
+}
+"""Tests that share a server which takes long to start."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -25,12 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    """Each file in one process; all files that need the real Prefect server in the same one, so that one is started."""
+    """Each file in one process; files that need the same server in the same one, so that it is started once."""
     from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only where pytest-xdist is in use
 
     class ByFileOrServer(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return REAL_SERVER if nodeid.startswith(REAL_SERVER) else super()._split_scope(nodeid)
+            shared = (name for name, files in SHARING_A_SERVER.items() if nodeid.startswith(files))
+            return next(shared, super()._split_scope(nodeid))
 
     return ByFileOrServer(config, log)
 

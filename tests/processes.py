@@ -31,6 +31,7 @@ class Marked:
         largest_file: int = resource.RLIM_INFINITY,
         output: IO[str] | None = None,
         start_new_session: bool = False,
+        takes_input: bool = False,
     ) -> subprocess.Popen[str]:
         """Start `python ARGUMENTS…` in the checkout; one thread, so that two of them do not fight for two cores.
 
@@ -40,6 +41,7 @@ class Marked:
             start_new_session: Whether it leads a process group of its own, as a job of a shell does.
             largest_file: Bytes that a file of it may hold: a full disk, seen from the child.
             output: Where all its output goes; None: into pipes.
+            takes_input: Whether its standard input is a pipe.
         """
 
         def prepare() -> None:
@@ -52,6 +54,7 @@ class Marked:
             cwd=ROOT,
             env={**os.environ, **given},
             text=True,
+            stdin=subprocess.PIPE if takes_input else None,
             stdout=output or subprocess.PIPE,
             stderr=output or subprocess.PIPE,
             start_new_session=start_new_session,

@@ -5,12 +5,14 @@ Use by importing the fixtures: `from tests.s3_server import faults, moto_endpoin
 
 from __future__ import annotations
 
+import http
 import http.client
 import logging
 import random
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 import urllib.request
@@ -120,6 +122,8 @@ class Faults:
     plan: list[Fault] = field(default_factory=list)
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     storm: Storm | None = None
+    witness: Callable[[str, str, bool], None] | None = None
+    """Told method and path of each request before it is served, and again with True when it has taken effect."""
 
     def add(self, action: str, **how: str | int) -> None:
         """Plan a fault."""
@@ -156,6 +160,11 @@ class _Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.faults = Faults(f"http://127.0.0.1:{self.server_port}")
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that is gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as they were given
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -173,10 +182,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None and faults.storm is not None:
             fault = faults.storm.next()
         faults.log.append((self.command, self.path, self.headers.get("Range")))
+        self._tell(done=False)
         action = fault.action if fault is not None else "none"
         if action in ("status", "reset"):
             return self._fail(fault)
         headers, data, status = self._forward(body, unconditional=action == "unconditional")
+        if status < http.HTTPStatus.BAD_REQUEST:
+            self._tell(done=True)
         if action in ("status_after", "reset_after"):
             return self._fail(fault)
         if action == "slow":
@@ -187,6 +199,10 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "short":
             data = data[: len(data) // 2]
         return self._answer(status, headers, data, cut=action == "truncate")
+
+    def _tell(self, *, done: bool) -> None:
+        if self.server.faults.witness is not None:
+            self.server.faults.witness(self.command, self.path, done)
 
     def _forward(self, body: bytes, *, unconditional: bool) -> tuple[list[tuple[str, str]], bytes, int]:
         dropped = "If-None-Match" if unconditional else None

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from datasets.config import ShardConfig
 from datasets.ingest.canonical import CanonicalImage, Recipe
 from datasets.ingest.decode_pool import Call, DecodePool
@@ -40,7 +42,16 @@ from datasets.sources.pairs import PairedFolder
 from datasets.sources.sidecars import SIDECAR, parse_sidecar
 from vqgan_core.config import canonical_json
 
-__all__ = ["SPLITS", "Outcome", "UnitResult", "build_unit", "duplicate_row", "pack_unit", "split_of"]
+__all__ = [
+    "SPLITS",
+    "Outcome",
+    "UnitResult",
+    "build_unit",
+    "duplicate_row",
+    "near_duplicate_row",
+    "pack_unit",
+    "split_of",
+]
 
 SPLITS = ("train", "val")
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -62,12 +73,14 @@ class UnitResult:
         names = TableNames(self.unit.index)
         return {
             **self.files,
-            names.records: to_parquet(
-                (row.to_row() for row in self.records), record_schema(planes=any(row.planes for row in self.records))
-            ),
+            names.records: to_parquet((row.to_row() for row in self.records), self._schema()),
             names.quarantine: to_parquet((row.to_row() for row in self.quarantined), QUARANTINE_SCHEMA),
             names.entries: to_parquet((entry.to_table_row() for entry in self.unit.entries), ENTRY_SCHEMA),
         }
+
+    def _schema(self) -> pa.Schema:
+        has_hashes = any(row.perceptual_hash is not None for row in self.records)
+        return record_schema(planes=any(row.planes for row in self.records), hashes=has_hashes)
 
     @classmethod
     def from_files(cls, unit: Unit, read: Callable[[str], bytes]) -> UnitResult:
@@ -165,8 +178,18 @@ def split_of(key: str, validation_fraction: float) -> str:
 
 def duplicate_row(path: str, sha256: str, label: str | None, kept_path: str, kept_label: str | None) -> QuarantineRow:
     """The row of a file that has the bytes of another."""
-    conflict = "" if label == kept_label else f"; its label is {label!r}, the kept one's {kept_label!r}"
-    return QuarantineRow(path, sha256, "duplicate", f"same bytes as {kept_path}{conflict}")
+    detail = f"same bytes as {kept_path}{_conflict(label, kept_label)}"
+    return QuarantineRow(path, sha256, "duplicate", detail)
+
+
+def near_duplicate_row(record: RecordRow, distance: int, kept: RecordRow) -> QuarantineRow:
+    """The row of an image that looks like another."""
+    detail = f"{distance} of 64 bits away from {kept.source_path}{_conflict(record.label, kept.label)}"
+    return QuarantineRow(record.source_path, record.source_sha256, "near_duplicate", detail)
+
+
+def _conflict(label: str | None, kept_label: str | None) -> str:
+    return "" if label == kept_label else f"; its label is {label!r}, the kept one's {kept_label!r}"
 
 
 def _decoded(unit: Unit, source: Source, recipe: Recipe, pool: DecodePool) -> Iterator[_Read]:
@@ -243,4 +266,5 @@ def _row(item: _Kept, split: str, shard: str, member: Member, planes: list[Membe
         planes=tuple(
             PlaneRow(name, plane.offset, len(data), hashlib.sha256(data).hexdigest()) for (name, data), plane in kept
         ),
+        perceptual_hash=image.perceptual_hash,
     )

@@ -36,6 +36,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from datasets.ingest.canonical_planes import PlaneRecipe, encoded_plane, levels_of, opacity_of
 from datasets.ingest.geometry import resized
+from datasets.ingest.perceptual import perceptual_hash
 from datasets.ingest.unusable import Unusable, describe
 
 if TYPE_CHECKING:
@@ -64,12 +65,16 @@ class Recipe:
     max_aspect_ratio: float
     max_pixels: int
     planes: tuple[PlaneRecipe, ...] = ()
+    hash: str | None = None
+    """Kind of perceptual hash; None: none."""
 
     @classmethod
     def of(cls, config: ShardConfig) -> Recipe:
         """Take the fields of the same names, and what is kept beside an image in the order of its names."""
         planes = tuple(PlaneRecipe.of(name, config.pairs[name]) for name in sorted(config.pairs))
-        return cls(**{name: getattr(config, name) for name in cls.__slots__ if name != "planes"}, planes=planes)
+        near = config.near_duplicates
+        same = {name: getattr(config, name) for name in cls.__slots__ if name not in ("planes", "hash")}
+        return cls(**same, planes=planes, hash=None if near is None else near.hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class CanonicalImage:
     height: int
     planes: tuple[tuple[str, bytes], ...] = ()
     """Names and PNG bytes of what is kept beside it, by name."""
+    perceptual_hash: int | None = None
 
 
 def canonicalize(
@@ -104,7 +110,8 @@ def canonicalize(
         pixels = _normalised(image, recipe)
         planes = tuple((plane.name, _plane(plane, image, pixels.size, partners, recipe)) for plane in recipe.planes)
     pixels = resized(pixels, recipe.size_px, recipe.crop, recipe.resample)
-    return CanonicalImage(_encoded(pixels, recipe), pixels.width, pixels.height, planes)
+    hashed = None if recipe.hash is None else perceptual_hash(pixels, recipe.hash)
+    return CanonicalImage(_encoded(pixels, recipe), pixels.width, pixels.height, planes, hashed)
 
 
 @contextmanager

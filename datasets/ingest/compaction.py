@@ -84,7 +84,8 @@ class StoredCorpus:
     def _image(self, record: RecordRow, *, has_sidecar: bool) -> tuple[CanonicalImage, dict[str, Any] | None]:
         row = record.to_mapping()
         planes = tuple((plane["name"], read_member(self._artifact, record.shard, plane)) for plane in row["planes"])
-        image = CanonicalImage(read_member(self._artifact, record.shard, row), record.width, record.height, planes)
+        data = read_member(self._artifact, record.shard, row)
+        image = CanonicalImage(data, record.width, record.height, planes, record.perceptual_hash)
         return image, read_about(self._artifact, row)["metadata"] if has_sidecar else None
 
     def _read_unit(self, index: int) -> _Stored:

@@ -5,6 +5,9 @@ later one's row becomes a `duplicate`. Its bytes stay in its shard, which belong
 them, and readers go by the index. A plain WebDataset reader of the tars would see such a record twice: `summary` says
 how many there are (`duplicates_in_shards`).
 
+Near duplicates, where they are looked for, are seen here, too: of images that look alike the one of the earliest unit
+stays (within a unit, that of the smallest key), so that what later generations bring never takes away a record.
+
 Rows of all units are sorted on disk and written from there, so that memory does not grow with the corpus.
 """
 
@@ -17,11 +20,13 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from datasets.config import ShardConfig
 from datasets.errors import IngestError
-from datasets.ingest.build import SPLITS, UnitResult, duplicate_row
+from datasets.ingest.build import SPLITS, UnitResult, duplicate_row, near_duplicate_row
+from datasets.ingest.near_duplicates import left_out
 from datasets.ingest.plan import FORMAT_VERSION
 from datasets.ingest.rows import (
     INDEX_SCHEMA,
@@ -32,7 +37,7 @@ from datasets.ingest.rows import (
     record_schema,
     to_parquet,
 )
-from datasets.sorting import SortedRows
+from datasets.sorting import Row, SortedRows
 from datasets.sources.listing import BY_RULE, Listing
 from vqgan_core.config import canonical_json
 
@@ -40,6 +45,8 @@ __all__ = ["Finished", "Parentage", "finish"]
 
 CORPUS_SCHEMA = INDEX_SCHEMA.set(INDEX_SCHEMA.get_field_index("label"), pa.field("label", pa.int64()))
 """A unit's index with the class number for its name; -1 where a corpus has no classes."""
+_NEAR = "near_duplicate"
+_DUPLICATES = ("duplicate", _NEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,8 @@ def finish(
     Raises:
         IngestError: too much of the source cannot be used, or no image is left for training.
     """
-    account = _Account(listing, results)
+    near = config.near_duplicates
+    account = _Account(listing, results, None if near is None else near.max_distance)
     account.refuse_bad(config)
     classes = list(parentage.class_names) if parentage is not None else []
     # A class whose every image is unusable is none: nobody could learn or sample it.
@@ -110,8 +118,14 @@ def finish(
 class _Account:
     """Every file of a listing: a record, or a row of the quarantine."""
 
-    def __init__(self, listing: Listing, results: Iterable[UnitResult]) -> None:
-        """Take all rows; those of one key are seen together, the first unit's first."""
+    def __init__(self, listing: Listing, results: Iterable[UnitResult], max_distance: int | None) -> None:
+        """Take all rows; those of one key are seen together, the first unit's first.
+
+        Args:
+            listing: what the source has.
+            results: all units.
+            max_distance: bits in which the hashes of near duplicates differ at most; None: there are none.
+        """
         self._records, self._quarantine = SortedRows(num_keys=2), SortedRows(num_keys=3)
         self._reasons: Counter[str] = Counter()
         for result in results:
@@ -123,8 +137,13 @@ class _Account:
             self._leave_out(QuarantineRow(item.path, None, item.reason, item.detail))
         self._tally = _Tally()
         self._duplicates_in_shards = 0
-        for kept, *others in self._by_key():
-            self._tally.add(kept)
+        self._near = {} if max_distance is None else self._near_duplicates(max_distance)
+        for number, (kept, *others) in enumerate(self._by_key()):
+            if number in self._near:
+                self._duplicates_in_shards += 1
+                self._leave_out(self._near[number])
+            else:
+                self._tally.add(kept)
             for other in others:
                 self._duplicates_in_shards += 1
                 self._leave_out(
@@ -146,7 +165,7 @@ class _Account:
         """
         kept = self._tally.kept
         bad = sum(count for reason, count in self._reasons.items() if _is_fault(reason))
-        total = bad + self._reasons["duplicate"] + kept
+        total = bad + self._num_duplicates + kept
         reasons = ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common())
         example = next((row for row in self._quarantine if _is_fault(row[1])), None) if bad else None
         instance = f"; for example {example[0]}: {example[2]}" if example is not None else ""
@@ -171,7 +190,9 @@ class _Account:
         """Rows of index.parquet: by key, with class numbers, and paths that lead to the shards."""
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
         label, shard = (CORPUS_SCHEMA.get_field_index(name) for name in ("label", "shard"))
-        for kept, *_ in self._by_key():
+        for number, (kept, *_) in enumerate(self._by_key()):
+            if number in self._near:
+                continue
             row = list(kept.to_row())
             row[label] = -1 if kept.label is None else numbers[kept.label]
             row[shard] = locations.get(kept.shard, kept.shard)
@@ -179,12 +200,13 @@ class _Account:
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
         """Counts."""
-        reasons = dict(sorted((self._reasons - Counter(duplicate=self._reasons["duplicate"])).items()))
+        reasons = {reason: count for reason, count in sorted(self._reasons.items()) if reason not in _DUPLICATES}
         return {
             "listed": self._tally.kept + len(self._quarantine),
             "kept": self._tally.kept,
             "quarantined": sum(reasons.values()),
-            "duplicates": self._reasons["duplicate"],
+            "duplicates": self._num_duplicates,
+            "near_duplicates": self._reasons[_NEAR],
             "duplicates_in_shards": self._duplicates_in_shards,
             "reasons": reasons,
             "splits": {split: self._tally.splits[split] for split in SPLITS},
@@ -193,6 +215,32 @@ class _Account:
             "num_shards": len(self._tally.shards),
             "image_bytes": self._tally.image_bytes,
         }
+
+    @property
+    def _num_duplicates(self) -> int:
+        return sum(self._reasons[reason] for reason in _DUPLICATES)
+
+    def _near_duplicates(self, max_distance: int) -> dict[int, QuarantineRow]:
+        """Rows of the records that are left out for another one, by their number in the order of keys."""
+        fields = np.dtype([("unit", np.int64), ("hash", np.uint64)])
+        rows = np.fromiter(((row[1], row[-1]) for row in self._first_rows()), fields)
+        ranked = np.argsort(rows["unit"], kind="stable")
+        found = {
+            int(ranked[rank]): (int(ranked[kept]), distance)
+            for rank, (kept, distance) in left_out(rows["hash"][ranked], max_distance).items()
+        }
+        named = {*found, *(kept for kept, _ in found.values())}
+        records = {
+            number: RecordRow.from_row(row[2:]) for number, row in enumerate(self._first_rows()) if number in named
+        }
+        return {
+            number: near_duplicate_row(records[number], distance, records[kept])
+            for number, (kept, distance) in found.items()
+        }
+
+    def _first_rows(self) -> Iterator[Row]:
+        """Of each key."""
+        return (next(rows) for _, rows in itertools.groupby(self._records, key=itemgetter(0)))
 
     def _leave_out(self, row: QuarantineRow) -> None:
         self._quarantine.add((row.path, row.reason, row.detail, row.sha256))
@@ -223,4 +271,4 @@ class _Tally:
 
 
 def _is_fault(reason: str) -> bool:
-    return reason not in BY_RULE and reason != "duplicate"
+    return reason not in BY_RULE and reason not in _DUPLICATES

@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 UNIT_VERSION = 2
 """Raised when a unit gets other files: 2 added the entries that it was made from."""
 
-_NOT_IN_A_UNIT = ("source", "parent", "images_per_shard", "max_bad_fraction")
+_NOT_IN_A_UNIT = ("source", "parent", "images_per_shard", "max_bad_fraction", "near_duplicates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,13 @@ def _order(entry: SourceEntry) -> str:
 
 
 def unit_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a shard stage's recipe changes a unit's bytes."""
-    return {name: value for name, value in recipe.items() if name not in _NOT_IN_A_UNIT}
+    """What of a shard stage's recipe changes a unit's bytes.
+
+    Of near duplicates that is the hash; which of them are left out is decided over all units.
+    """
+    found = {name: value for name, value in recipe.items() if name not in _NOT_IN_A_UNIT}
+    near = recipe.get("near_duplicates")
+    return found if near is None else {**found, "perceptual_hash": near["hash"]}
 
 
 def _unit(index: int, entries: tuple[SourceEntry, ...], recipe: dict[str, Any]) -> Unit:

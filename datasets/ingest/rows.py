@@ -61,11 +61,13 @@ class RecordRow:
     source_sha256: str
     planes: tuple[PlaneRow, ...] = ()
     """By name; a table has this column where any record has any."""
+    perceptual_hash: int | None = None
+    """64 bits; a unit's table has this column where near duplicates are looked for."""
 
     def to_row(self) -> Row:
-        """The fields in the order of the schema, planes last."""
-        *plain, planes = (getattr(self, name) for name in self.__slots__)
-        return (*plain, tuple(astuple(plane) for plane in planes))
+        """The fields in the order of the schema, planes and hash last."""
+        *plain, planes, hashed = (getattr(self, name) for name in self.__slots__)
+        return (*plain, tuple(astuple(plane) for plane in planes), hashed)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, as a reader of the table gets them."""
@@ -74,8 +76,8 @@ class RecordRow:
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> RecordRow:
         """The record of a row."""
-        *plain, planes = row
-        return replace(cls(*plain), planes=tuple(PlaneRow(*plane) for plane in planes))
+        *plain, planes, hashed = row
+        return replace(cls(*plain), planes=tuple(PlaneRow(*plane) for plane in planes), perceptual_hash=hashed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ PLANES_FIELD = pa.field(
     ),
 )
 """The column that an index has besides where a corpus keeps anything beside its images."""
+_HASH_FIELD = pa.field("perceptual_hash", pa.uint64())
 ENTRY_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -137,9 +140,10 @@ _Row = TypeVar("_Row", RecordRow, QuarantineRow)
 _ROW_GROUP = 1 << 16
 
 
-def record_schema(schema: pa.Schema = INDEX_SCHEMA, *, planes: bool) -> pa.Schema:
-    """The schema of an index, with the column of planes if told."""
-    return schema.append(PLANES_FIELD) if planes else schema
+def record_schema(schema: pa.Schema = INDEX_SCHEMA, *, planes: bool, hashes: bool = False) -> pa.Schema:
+    """The schema of an index, with the columns of planes and hashes if told; hashes never come without planes."""
+    schema = schema.append(PLANES_FIELD) if planes or hashes else schema
+    return schema.append(_HASH_FIELD) if hashes else schema
 
 
 def to_parquet(rows: Iterable[Row], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -32,10 +32,14 @@ class TorchvisionImages:
             self._data = kind(**arguments)
         except (OSError, RuntimeError, ImportError, ValueError, TypeError) as error:
             detail = " ".join(str(error).split())
-            raise SourceError(
-                f"torchvision's {config.name} cannot be had ({detail}). Either run where its download is reachable, or "
-                f"put its files under source.root={config.root} and set source.download=false"
-            ) from None
+            remedy = (
+                f"run where its download is reachable, or put its files under source.root={config.root} and set "
+                "source.download=false"
+                if config.download
+                else f"put its files under source.root={config.root}, or shard with source.download=true: a plan "
+                "fetches nothing"
+            )
+            raise SourceError(f"torchvision's {config.name} cannot be had ({detail}). Either {remedy}") from None
         classes = getattr(self._data, "classes", None)
         self.class_names: Sequence[str] | None = _unique(classes) if classes is not None else None
         self._name = config.name

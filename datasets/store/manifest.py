@@ -13,7 +13,18 @@ from datasets.store.fingerprint import digest_of, sha256
 from datasets.store.names import artifact_folder, check_file, check_kind, check_name
 from vqgan_core.config import Config, sha256_json
 
-__all__ = ["SCHEMA_VERSION", "ArtifactRef", "Cost", "FileEntry", "InputRef", "Manifest", "describe", "to_json"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ArtifactRef",
+    "Cost",
+    "FileEntry",
+    "InputRef",
+    "Manifest",
+    "describe",
+    "to_json",
+    "with_checksum",
+    "without_checksum",
+]
 
 SCHEMA_VERSION = 1
 _CHECKSUM = "checksum"
@@ -125,8 +136,7 @@ class Manifest(BaseModel):
 
     def to_bytes(self) -> bytes:
         """The content of manifest.json, with a checksum of all the rest in it: one changed bit is found out."""
-        content = self.model_dump(mode="json")
-        return to_json(content | {_CHECKSUM: sha256_json(content)})
+        return with_checksum(self.model_dump(mode="json"))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Manifest:
@@ -142,7 +152,7 @@ class Manifest(BaseModel):
                 f"{where} has schema version {version}, this Tessera reads up to {SCHEMA_VERSION}: update it"
             )
         try:
-            return cls.model_validate_json(_without_checksum(data, where))
+            return cls.model_validate_json(without_checksum(data, where))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "the file"
@@ -159,8 +169,13 @@ def to_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
 
-def _without_checksum(data: bytes, where: str) -> bytes:
-    """The content, verified. Manifests from before there was a checksum have none.
+def with_checksum(content: Mapping[str, Any]) -> bytes:
+    """JSON that holds the checksum of all the rest of it."""
+    return to_json({**content, _CHECKSUM: sha256_json(content)})
+
+
+def without_checksum(data: bytes, where: str) -> bytes:
+    """The content, verified. What was written before there was a checksum has none.
 
     Raises:
         CorruptObject: the content is not what was written.

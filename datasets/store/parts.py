@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from datasets.store.artifact import read_checked
 from datasets.store.errors import CorruptObject, ObjectMissing
 from datasets.store.fingerprint import sha256
-from datasets.store.manifest import FileEntry, Kind, Name, describe, to_json
+from datasets.store.manifest import FileEntry, Kind, Name, describe, with_checksum, without_checksum
 from datasets.store.names import PART, check_name, part_folder
 from datasets.store.storage import Storage
 from vqgan_core.config import Config
@@ -26,6 +26,7 @@ __all__ = ["Part", "put_new", "read_part", "read_part_file", "write_part"]
 _LOG = logging.getLogger(__name__)
 _OTHER_WRITER_SECONDS = 45.0
 _LARGE_BYTES = 64 << 20
+_READ_ATTEMPTS = 3
 
 
 class Part(Config):
@@ -47,14 +48,8 @@ def read_part(storage: Storage, kind: str, key: str) -> Part | None:
     sizes = storage.find(folder)
     if f"{folder}/{PART}" not in sizes:
         return None
-    try:
-        data = storage.read(f"{folder}/{PART}", size=sizes[f"{folder}/{PART}"])
-    except ObjectMissing:
-        return None
-    try:
-        part = Part.model_validate_json(data)
-    except ValidationError:
-        _LOG.warning("%s cannot be read and is made again", storage.url(f"{folder}/{PART}"))
+    part = _described(storage, f"{folder}/{PART}", sizes[f"{folder}/{PART}"])
+    if part is None:
         return None
     absent = [entry.path for entry in part.files if sizes.get(f"{folder}/{_name(entry.path)}") != entry.bytes]
     if absent or (part.kind, part.key) != (kind, key):
@@ -63,6 +58,19 @@ def read_part(storage: Storage, kind: str, key: str) -> Part | None:
         )
         return None
     return part
+
+
+def _described(storage: Storage, path: str, size: int) -> Part | None:
+    """What part.json says, verified: a reply can be wrong, and a manifest would take its hashes over."""
+    for _ in range(_READ_ATTEMPTS):
+        try:
+            return Part.model_validate_json(without_checksum(storage.read(path, size=size), path))
+        except ObjectMissing:
+            return None
+        except (CorruptObject, ValidationError):
+            continue
+    _LOG.warning("%s cannot be read and is made again", storage.url(path))
+    return None
 
 
 def write_part(
@@ -84,7 +92,7 @@ def write_part(
             if other is not None:
                 return other
             put_new(storage, f"{folder}/{name}", data, replace=True)
-    storage.write(f"{folder}/{PART}", to_json(part.model_dump(mode="json")))
+    storage.write(f"{folder}/{PART}", with_checksum(part.model_dump(mode="json")))
     return part
 
 

@@ -91,9 +91,12 @@ def test_a_run_goes_on_with_another_number_of_processes(corpus: Corpus) -> None:
     assert seen(corpus, world_size=4, start=7) == seen(corpus)[7 * BATCH :]
 
 
-def test_the_seed_and_the_units_of_a_corpus_do(corpus: Corpus, folder: Path, pool: DecodePool) -> None:
-    reference = seen(corpus)
+def test_the_seed_the_epoch_and_the_units_of_a_corpus_do(corpus: Corpus, folder: Path, pool: DecodePool) -> None:
+    reference, total = seen(corpus), corpus.num_records("train")
     assert seen(corpus, seed=4) != reference
+    first, second = reference[:total], reference[total : 2 * total]
+    assert sorted(first) == sorted(second)
+    assert first != second
     recut = cut(folder, pool, 20)
     assert recut.splits == corpus.splits
     assert seen(recut) != reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from datasets.store import Artifact, Store
 from tasks.models import load_prior, load_tokenizer, prior_config, tokenizer_config
+from tasks.pipeline import Pipeline
+from tasks.stage import execute
 from tests.flows.command_line import CommandLine
+from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
 
@@ -97,6 +101,29 @@ def test_three_artifacts_that_answer_as_the_original(
     plane = tokenizer_config(made["condition tokenizer"]).plane
     assert plane.model_dump() == {"kind": "stored", "name": "depth"}
     assert cli(*arguments).json == said, "the same file is the same artifacts"
+
+
+def test_images_are_drawn_for_the_depth_of_records(
+    cli: CommandLine, drin: Path, cases: Mapping[str, Any], digit_folder: Path, tmp_path: Path
+) -> None:
+    """All three in the stages: the corpus keeps depth maps, encode writes their column, samples are told it."""
+    (tmp_path / "drin.yaml").write_text(project(cases))
+    imported = ("import", "taming", drin, "--config", tmp_path / "drin.yaml", "--store", tmp_path / "store", "--json")
+    name = {row["kind"]: row["artifact"]["fingerprint"] for row in cli(*imported).json}
+    shutil.copytree(digit_folder, tmp_path / "depth")
+    config = tiny_config(
+        tmp_path / "store", digit_folder, shard__channels=3, tokenizer__autoencoder__image_channels=3,
+        shard__pairs={"depth": {"kind": "files", "url": str(tmp_path / "depth"), "holds": {"kind": "values"}}},
+        encode__views=["center"], sample__num_conditions=2, sample__num_per_class=1,
+        encode__conditions={"depth": {"kind": "plane", "tokenizer": name["condition tokenizer"]}},
+    )  # fmt: skip
+    stages = Pipeline(config, {"tokenizer": name["tokenizer"], "prior": name["prior"]})
+    for stage in ("shard", "encode", "sample"):
+        made = execute(stages.request(stage), stages.store)
+    samples = stages.store.get(made)
+    assert samples.manifest.summary["told"] == {"split": "val", "columns": ["depth"]}
+    assert samples.manifest.summary["num_images"] == 2
+    assert [ref.kind for ref in samples.manifest.inputs] == ["prior", "tokenizer", "tokens"]
 
 
 def test_without_a_config_the_name_is_asked_for(cli: CommandLine, drin: Path, tmp_path: Path) -> None:

@@ -14,12 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.config import PipelineConfig
-from tasks.pipeline import STEPS, Pipeline
-from tasks.progress import Bar
-from tasks.stage import execute
+if TYPE_CHECKING:
+    from tasks.progress import Bar
 
 
 class Journal:
@@ -58,6 +56,10 @@ class _JournalBar:
 
 def main(config_path: str, journal_path: str, last: str = "evaluate") -> None:
     """Run all stages, or those up to one."""
+    from tasks.config import PipelineConfig  # noqa: PLC0415 - decoding children import their parent's main module
+    from tasks.pipeline import STEPS, Pipeline  # noqa: PLC0415 - likewise
+    from tasks.stage import execute  # noqa: PLC0415 - likewise
+
     journal = Journal(Path(journal_path))
     pipeline = Pipeline(PipelineConfig.load(config_path))
     for name in list(STEPS)[: list(STEPS).index(last) + 1]:

@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision
 
+from datasets.config import TorchvisionSource
+from datasets.errors import SourceError
+from datasets.sources import Listing, SourceEntry
+from datasets.store import Store
 from flows.cli import main
 from tasks.config import PipelineConfig
 from tasks.estimates import Estimates, Extent
+from tasks.generations import find_parent
+from tasks.pipeline import Pipeline
 from tasks.planning import plan_rows
 from tests import tiny
-from tests.tiny import KINDS, STAGES, Published, Recorder, Stopped, tiny_config
+from tests.tiny import KINDS, STAGES, Published, Recorder, Stopped, build, tiny_config
 
 COLUMNS = ["stage", "state", "fingerprint", "parameters", "PFLOP", "hours", "GB", "note"]
 
@@ -154,6 +161,33 @@ def test_a_pipeline_that_cannot_work_is_told_before_it_runs(tmp_path: Path, digi
         plan_rows(tiny_config(tmp_path / "store", images))
     rows = rows_of(tiny_config(tmp_path / "store", images, prior__condition="none", sample__guidance=1.0))
     assert rows["sample"]["PFLOP"] > 0
+
+
+def test_a_plan_fetches_no_data_set(tmp_path: Path) -> None:
+    source = {"kind": "torchvision", "name": "CIFAR10", "root": str(tmp_path / "here")}
+    config = PipelineConfig.load(None, {"shard.source": source, "store.url": str(tmp_path / "store")})
+    assert isinstance(config.shard.source, TorchvisionSource)
+    assert config.shard.source.download
+    with pytest.raises(SourceError, match=r"source\.download=true: a plan fetches nothing"):
+        plan_rows(config)
+    assert not (tmp_path / "here").exists()
+
+
+class SmallData(torchvision.datasets.FakeData):
+    """A data set of torchvision's, made small."""
+
+    def __init__(self) -> None:
+        super().__init__(size=20, image_size=(3, 8, 8), num_classes=2)
+
+
+def test_whether_files_would_be_fetched_names_no_other_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision.datasets, "FakeData", SmallData)
+    source = {"kind": "torchvision", "name": "FakeData", "download": False}
+    made = build(tiny_config(tmp_path / "store", Path("unused"), shard__source=source), "shard")["corpus"]
+    fetching = tiny_config(tmp_path / "store", Path("unused"), shard__source={**source, "download": True})
+    listing = Pipeline(fetching).listing
+    grown = Listing([*listing, SourceEntry("more.png", 1, "sha256:0", "0")], origin="a grown one")
+    assert find_parent(fetching.shard, grown, Store.open(fetching.store)) == made.ref.as_input()
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.conditions import ConditionConfig
-from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
+from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
+from vqgan_core.config.views import RandomViewsConfig, ViewName, expanded
 
 OrderName = Literal[
     "row",
@@ -24,20 +24,6 @@ OrderName = Literal[
     "alternate",
     "random",
     "random_annealed",
-]
-
-
-ViewName = Literal[
-    "center",
-    "center_flip",
-    "top_left",
-    "top_left_flip",
-    "top_right",
-    "top_right_flip",
-    "bottom_left",
-    "bottom_left_flip",
-    "bottom_right",
-    "bottom_right_flip",
 ]
 
 
@@ -285,11 +271,26 @@ class EncodeExecution(SampleExecution):
 class EncodeConfig(Config):
     """Recipe and execution of the encode stage."""
 
-    views: tuple[ViewName, ...] = Field(("center",), min_length=1)
-    """Ways to look at an image, each a row: its centre or a corner, as it is or mirrored."""
+    views: Annotated[tuple[ViewName, ...], BeforeValidator(expanded)] = Field(("center",), min_length=1)
+    """Ways to look at an image, each a row: its centre or a corner, as it is or mirrored; ten_crop is all of these."""
+    random_views: Annotated[RandomViewsConfig | None, LATER] = None
+    """Random resized crops besides, each a row with the window that was drawn; null: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder; the quantizer is always fp32."""
+    damaged_shards: Annotated[Literal["stop", "skip"], LATER] = "stop"
+    """What a shard that cannot be read does: end the stage, or leave its records out, which the summary counts."""
     conditions: Annotated[dict[ColumnName, ConditionConfig], LATER] = Field(default_factory=dict)
     """What is written for priors to be told first, by the name of its column."""
     execution: EncodeExecution = EncodeExecution()
     """How it runs; not part of the fingerprint."""
+
+    @property
+    def all_views(self) -> tuple[str, ...]:
+        """Names of all views, random ones last."""
+        return (*self.views, *(self.random_views.names if self.random_views is not None else ()))
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> EncodeConfig:
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views {list(self.views)}: each can be named once; ten_crop names all of them")
+        return self

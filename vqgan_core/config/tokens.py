@@ -15,6 +15,7 @@ TARGET: Final = "indices"
 
 _RESERVED = frozenset({
     "key", "label", "split", "view", "height", "width", "source_sha256",
+    "crop_top", "crop_left", "crop_height", "crop_width", "mirrored",
     "images", "label_maps", "tokens", "labels", "inputs", "hidden", "orders", "condition_drop",
 })  # fmt: skip
 

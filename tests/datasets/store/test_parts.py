@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasets.store import CorruptObject, Part, Storage, Store
+from tests.s3_server import Faults
 
 
 def test_workspaces_keep_names_apart(store: Store) -> None:
@@ -85,3 +86,23 @@ def test_a_part_of_a_live_writer_with_other_bytes_is_waited_for(tmp_path: Path) 
     thread.start()
     assert store.put_part("shard", "k", {"a.tar": b"ours"}) == theirs
     thread.join()
+
+
+def test_no_changed_bit_of_what_a_part_says_is_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its hashes would go into manifests."""
+    store = Store.open(str(tmp_path))
+    part = store.put_part("shard", "k", {"a.tar": b"1"}, {"codes": [3, 0, 12]})
+    path = tmp_path / "parts/shard/k/part.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert store.part("shard", "k") in (None, part), whole[: place + 1]  # white space may be another
+    assert "cannot be read and is made again" in caplog.text
+
+
+def test_a_wrong_reply_about_a_part_is_asked_for_again(s3_url: str, faults: Faults) -> None:
+    store = Store.open(s3_url)
+    part = store.put_part("shard", "k", {"a.tar": b"1"})
+    faults.add("corrupt", path=r"part\.json", times=2)
+    assert store.part("shard", "k") == part
+    assert not faults.plan[0].times

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS
+from tests.vqgan_core.training.quantizer_kinds import KINDS, TOKENIZERS, batch_of
 from tests.vqgan_core.training.steps import SPEC, endless, images_of, prior_config, tokenizer_config, tokens_of
 from vqgan_core import distributed
 from vqgan_core.training import (
@@ -37,7 +37,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch norm and λ": {"loss__adversarial__lecam_weight": 0.1, "training__ema_decay": 0.5},
     "batch norm and λ in pieces": {"training__accumulate_batches": 2},
     "actnorm": {"loss__adversarial__norm": "actnorm"},
-    "vq-vae-2": TOKENIZERS["vq-vae-2"],
+    **{name: TOKENIZERS[name] for name in ("dvae", "dall-e", "vq-vae-2", "two levels of a vqgan")},
+    "label maps": TOKENIZERS["segmentation, cross-entropy"],
     "perturbed, spectral": {"loss__adversarial__norm": "spectral", "perturbation__image_fraction": 0.5},
 }  # fmt: skip
 
@@ -67,12 +68,12 @@ def trained(variant: str) -> dict[str, Any]:
     metrics = [
         {
             name: float(value)
-            for name, value in step.train_step(share(images_of(index, BATCH_SIZE), num_pieces), index).items()
+            for name, value in step.train_step(share(batch_of(config, index, BATCH_SIZE), num_pieces), index).items()
         }
         for index in range(NUM_STEPS)
     ]
-    own = [images_of(-1)] if distributed.rank() == 0 else [images_of(-2, size=2), images_of(-3, size=1)]
-    every = [images_of(-1), images_of(-2, size=2), images_of(-3, size=1)]
+    every = [batch_of(config, index, size) for index, size in ((-1, 4), (-2, 2), (-3, 1))]
+    own = every[:1] if distributed.rank() == 0 else every[1:]
     validation = step.validate(own if distributed.world_size() > 1 else every)
     return {"state": step.state_dict(), "metrics": metrics, "validation": validation}
 
