@@ -78,8 +78,9 @@ class RandomView:
 
     def _rectangle(self, shape: tuple[int, ...], area_word: int, ratio_word: int) -> tuple[int, int]:
         """Height and width of a uniform share of the area, and a log-uniform ratio."""
+        flattest, longest = self.config.aspect_ratio
         area = _between(*self.config.scale, area_word) * shape[0] * shape[1]
-        ratio = math.exp(_between(*map(math.log, self.config.aspect_ratio), ratio_word))
+        ratio = math.exp(_between(math.log(flattest), math.log(longest), ratio_word))
         return max(1, round(math.sqrt(area / ratio))), max(1, round(math.sqrt(area * ratio)))
 
     def _largest(self, shape: tuple[int, ...]) -> tuple[int, int]:

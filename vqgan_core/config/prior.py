@@ -8,10 +8,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.conditions import ConditionConfig
+from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
+from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
 from vqgan_core.config.views import RandomViewsConfig, ViewName, expanded
 
 OrderName = Literal[
