@@ -62,7 +62,6 @@ from vqgan_core.config.tokenizer import (
 from vqgan_core.config.tokens import TokenSpec
 from vqgan_core.config.training import (
     PriorTrainingConfig,
-    PriorTrainingExecution,
     TokenizerTrainingConfig,
     TrainingConfig,
     TrainingExecution,
@@ -117,7 +116,6 @@ __all__ = [
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorTrainingConfig",
-    "PriorTrainingExecution",
     "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",

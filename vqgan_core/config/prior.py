@@ -12,7 +12,7 @@ from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
+from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
 from vqgan_core.config.views import RandomViewsConfig, ViewName, expanded
 
 OrderName = Literal[
@@ -149,7 +149,7 @@ class TrainPriorConfig(PriorConfig):
     """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: PriorTrainingExecution = PriorTrainingExecution()
+    execution: TrainingExecution = TrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
@@ -158,15 +158,6 @@ class TrainPriorConfig(PriorConfig):
             raise ValueError(
                 "condition_rotation zero blinds attention to the condition: it is for weights that were trained so, "
                 "with init_from; leave it identity"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _layers_can_be_sharded(self) -> TrainPriorConfig:
-        if self.execution.shard_weights and self.architecture not in ("gpt", "modern"):
-            raise ValueError(
-                f"execution.shard_weights with architecture {self.architecture}: only gpt and modern are spread over "
-                "processes; leave it out"
             )
         return self
 
