@@ -1,4 +1,4 @@
-"""Shards and token files made by threads, processes, a Dask and a Ray cluster: the bytes of one process."""
+"""Shards and token files made by threads, processes and a Dask cluster: the bytes of one process."""
 
 from __future__ import annotations
 
@@ -53,8 +53,6 @@ def _run(flow: Callable[..., State[Any]], stage: str, store: Published, **fan_ou
         ("threads", "encode"),
         ("processes", "encode"),
         ("dask", "shard"),
-        ("ray", "shard"),
-        ("ray", "encode"),
     ],
 )
 def test_the_bytes_are_those_of_one_process(
@@ -139,7 +137,7 @@ def test_a_store_in_memory_is_out_of_reach(published: Published, tmp_path: Path)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "threads", "address": "tcp://x:1"}, "choose kind dask or ray, not threads"),
+        ({"kind": "threads", "address": "tcp://x:1"}, "choose kind dask, not threads"),
         ({"num_workers": 2}, "of kind none: choose threads"),
     ],
 )
