@@ -217,7 +217,7 @@ def _build(
     plan: _Units
     if config.execution.fan_out.kind == "none":
         plan = encoder = _Encoder(config, corpus, tokenizer, others)
-        open_maker: Callable[[], _Make] = partial(partial, _make_part, encoder, work.store)
+        open_maker: Callable[[], _Make] = partial(_maker_of, encoder, work.store)
     else:
         plan = _Units(config, corpus, tokenizer, others)
         refs = [input_of(corpus), input_of(tokenizer)]
@@ -273,7 +273,11 @@ def _open_maker(config: EncodeConfig, store: Store, refs: Sequence[InputRef], ot
     """In a worker: what encodes units there."""
     corpus, tokenizer = map(store.get, refs)
     opened = {name: store.get(ref) for name, ref in others.items()}
-    return partial(_make_part, _Encoder(config, corpus, tokenizer, opened), store)
+    return _maker_of(_Encoder(config, corpus, tokenizer, opened), store)
+
+
+def _maker_of(encoder: _Encoder, store: Store) -> _Make:
+    return partial(_make_part, encoder, store)
 
 
 def _make_part(encoder: _Encoder, store: Store, unit: _Unit) -> tuple[Part | Damage, str]:
