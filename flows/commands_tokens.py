@@ -38,7 +38,7 @@ def show(options: argparse.Namespace) -> int:
         f"  codebook   {report['codebook_size']:,} codes",
         f"  tokenizer  {report['tokenizer']['digest'][:12] or 'unknown'} (digest)",
         f"  views      {', '.join(report['views'])}",
-        f"  columns    {', '.join(report['columns'])}",
+        f"  columns    {'; '.join(map(_column, report['columns']))}",
         f"  classes    {_classes(report['class_names'])}",
         f"  files      {report['files']}, {report['bytes'] / 1e6:.2f} MB",
     ]
@@ -105,6 +105,12 @@ def add(options: argparse.Namespace) -> int:
 
 def _artifact(options: argparse.Namespace, name: str) -> Artifact:
     return find_artifact(store_of(options), name, "tokens")
+
+
+def _column(column: Report) -> str:
+    height, width = column["grid"]
+    used = f"perplexity {column['perplexity']:.1f} of {column['codebook_size']:,}"
+    return f"{column['name']} {height}×{width}, {used}"
 
 
 def _split_lines(split: str, figures: Report) -> list[str]:

@@ -109,7 +109,7 @@ def running_server(home: Path, address: Address | None = None) -> Iterator[Runni
     with (home / LOG_NAME).open("wb") as log:
         process = start_child(
             "server", "start", "--host", address.host, "--port", str(port), *flags, "--log-level", "ERROR",
-            environment={"PREFECT_HOME": str(home.absolute())}, log=log,
+            environment={"PREFECT_HOME": str(home.absolute())}, log=log, module="flows.server.patient",
         )  # fmt: skip
     url = f"http://{address.seen_from_here}:{port}/api"
     try:
@@ -121,7 +121,7 @@ def running_server(home: Path, address: Address | None = None) -> Iterator[Runni
 
 
 def start_child(
-    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | int | None = None
+    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | int | None = None, module: str = "prefect"
 ) -> subprocess.Popen[bytes]:
     """Start Prefect's command line in a session of its own; it dies with this process.
 
@@ -129,9 +129,10 @@ def start_child(
         arguments: of the command line.
         environment: variables besides those of this process.
         log: where its output goes; None: where that of this process goes.
+        module: Prefect's command line, or one that is like it.
     """
     return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        [sys.executable, "-m", module, "--no-prompt", *arguments],
         cwd=ROOT,
         env={**QUIET, **os.environ, **environment},
         stdout=log,

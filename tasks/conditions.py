@@ -22,6 +22,7 @@ from datasets.errors import SourceError
 from datasets.images import Window
 from datasets.store import Artifact
 from datasets.token_file import TokenColumn
+from tasks.encoded_size import PixelSize, encoded_px, own_grid, said
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import planes_of
 from vqgan_core.config import (
@@ -96,8 +97,8 @@ def _condition(
     name: str, about: ConditionConfig, config: EncodeConfig, corpus: Corpus, own: Artifact, tokenizer: Artifact
 ) -> Condition:
     model = tokenizer_config(tokenizer)
-    size_px = model.window_px
-    factor = size_px // model.grid(model.autoencoder.resolution_px, model.autoencoder.resolution_px)[0]
+    size_px = encoded_px(config, model)
+    factor = size_px[0] // own_grid(config, model)[0]
     if isinstance(about, CoordinatesCondition):
         return _Coordinates(name, about, size_px, factor)
     if isinstance(about, BoxesCondition):
@@ -109,7 +110,7 @@ class _Plane:
     """A plane of the record through a tokenizer."""
 
     def __init__(
-        self, name: str, config: PlaneCondition, artifact: Artifact, size_px: int, precision: Precision
+        self, name: str, config: PlaneCondition, artifact: Artifact, size_px: PixelSize, precision: Precision
     ) -> None:
         self.name, self.artifact, self.size_px, self.precision = name, artifact, size_px, precision
         self.model = tokenizer_config(artifact)
@@ -124,13 +125,13 @@ class _Plane:
     def column(self) -> TokenColumn:
         model = self.model
         shrunk = self.plane.factor if isinstance(self.plane, LowResolutionPlane) else 1
-        side_px, factor = self.size_px // shrunk, model.autoencoder.downsampling_factor
-        if side_px % factor:
+        size_px, factor = (self.size_px[0] // shrunk, self.size_px[1] // shrunk), model.autoencoder.downsampling_factor
+        if any(side % factor for side in size_px):
             raise ValueError(
-                f"encode.conditions.{self.name}: {side_px} px of plane {self.plane.kind} are no multiple of its "
+                f"encode.conditions.{self.name}: {said(size_px)} px of plane {self.plane.kind} are no multiple of its "
                 f"tokenizer's downsampling factor {factor}"
             )
-        height, width = model.grid(side_px, side_px)
+        height, width = model.grid(*size_px)
         manifest = self.artifact.manifest
         return TokenColumn(
             name=self.name,
@@ -141,7 +142,7 @@ class _Plane:
             height=height,
             width=width,
             preprocessing={
-                "kind": "plane", "plane": self.plane.model_dump(mode="json"), "size_px": side_px,
+                "kind": "plane", "plane": self.plane.model_dump(mode="json"), "size_px": said(size_px),
                 "precision": self.precision,
             },
         )  # fmt: skip
@@ -162,7 +163,7 @@ class _Coordinates:
 
     name: str
     config: CoordinatesCondition
-    size_px: int
+    size_px: PixelSize
     factor: int
 
     @property
@@ -171,10 +172,10 @@ class _Coordinates:
 
     @property
     def column(self) -> TokenColumn:
-        side = self.size_px // self.factor
+        height, width = (side // self.factor for side in self.size_px)
         return TokenColumn(
-            name=self.name, codebook_size=self.config.num_levels, factor=self.factor, height=side, width=side,
-            preprocessing={"kind": "coordinates", "size_px": self.size_px},
+            name=self.name, codebook_size=self.config.num_levels, factor=self.factor, height=height, width=width,
+            preprocessing={"kind": "coordinates", "size_px": said(self.size_px)},
         )  # fmt: skip
 
     def tokens(self, shown: Shown) -> Tokens:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.plane import pictures
-from tasks.sample_plan import Records, Sample
+from tasks.sample_plan import Records, Sample, large_grid
 from tasks.told import Told
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.config.tokenizer import TOP
@@ -90,7 +90,8 @@ class Drawer:
         spec, config = self.prior.spec, self.config
         labels, seeds = self._given_labels(batch), [item.seed for item in batch]
         if config.size_px is not None:
-            return sample_large(self.prior, labels, seeds, config, self._grid(config.size_px))
+            grid = large_grid(config.size_px, self.tokenizer.config)
+            return sample_large(self.prior, labels, seeds, config, grid, columns=self._large_columns(batch))
         known = None
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
@@ -109,12 +110,6 @@ class Drawer:
         scores: list[float] = found.log_probability[0, places].double().tolist()
         return found.tokens[0, places].reshape(len(batch), spec.height, spec.width), scores
 
-    def _grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
-        factor = self.tokenizer.factor
-        if any(side % factor for side in size_px):
-            raise ValueError(f"size_px {list(size_px)}: sides are multiples of the tokenizer's factor {factor}")
-        return size_px[0] // factor, size_px[1] // factor * self.tokenizer.quantizer.indices_per_latent
-
     def _columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
         """What the prior is told of each image: of a record, or drawn."""
         if self.top_prior is not None:
@@ -126,11 +121,18 @@ class Drawer:
         columns = self.told.columns([item.told for item in batch if item.told is not None])
         return {name: tokens.to(self.device) for name, tokens in columns.items()}
 
+    def _large_columns(self, batch: Sequence[Sample]) -> dict[str, Tensor] | None:
+        if self.told is None:
+            return None
+        grids = self.told.grids([item.told for item in batch if item.told is not None])
+        return {name: grid.to(self.device) for name, grid in grids.items()}
+
     def _top(self, columns: dict[str, Tensor] | None) -> Tensor | None:
         """Of a tokenizer of two levels, the coarser grid, which the prior was told."""
         if self.tokenizer.top is None or columns is None:
             return None
-        about = self.prior.spec.column(TOP)
+        abouts = self.prior.spec.columns if self.told is None else self.told.about  # told, it may be a larger image's
+        (about,) = (column for column in abouts if column.name == TOP)
         return columns[TOP].reshape(-1, about.height, about.width)
 
     def _given_labels(self, batch: Sequence[Sample]) -> Tensor | None:

@@ -28,6 +28,7 @@ from tasks.code_counts import CodeCounts, counted
 from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import judge, measure, trained_on
 from tasks.encode_damage import DAMAGE, Damage, lost_shards
+from tasks.encoded_size import encoded_px, own_grid, plane_px, said
 from tasks.fan_out import check_reachable, fan_out
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
@@ -95,6 +96,7 @@ class _Units:
         model = tokenizer_config(tokenizer)
         require_plane(model, self.corpus)
         self.model = model
+        self.size_px = encoded_px(config, model)
         self.conditions = conditions_of(config, self.corpus, tokenizer, others)
         meta = _meta(config, model, self.corpus, tokenizer)
         columns = (*upper_levels(meta, model), *(condition.column for condition in self.conditions))
@@ -123,7 +125,7 @@ class _Units:
 
     def windows_of(self, unit: _Unit, records: Sequence[Record]) -> list[Window]:
         """Which part of each record the unit's view shows."""
-        view, size = view_of(unit.view, self.config), (self.model.window_px, self.model.window_px)
+        view, size = view_of(unit.view, self.config), self.size_px
         return [view.window((record.height, record.width), size, int(record.key[:16], 16)) for record in records]
 
     def keys_of(self, unit: _Unit) -> list[str]:
@@ -197,7 +199,7 @@ class _Encoder(_Units):
         """Every column's tokens, batch by batch."""
         batch_size = self.config.execution.batch_size
         batches = self.corpus.sequential(
-            unit.split, batch_size, shard=unit.shard, size_px=self.model.window_px,
+            unit.split, batch_size, shard=unit.shard, size_px=self.size_px,
             planes=planes_and(self.model, self.conditions), view=view_of(unit.view, self.config),
         )  # fmt: skip
         for start, batch in zip(range(0, len(records), batch_size), batches, strict=True):
@@ -303,8 +305,7 @@ def _headway(
 
 
 def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact: Artifact) -> TokenMeta:
-    size_px = model.autoencoder.resolution_px
-    height, width = model.grid(size_px, size_px)
+    height, width = own_grid(config, model)
     plane = {} if model.plane == ImagePlane() else {"plane": model.plane.recipe()}
     return TokenMeta(
         tokenizer_fingerprint=artifact.manifest.fingerprint,
@@ -315,9 +316,12 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
         width=width,
         class_names=corpus.class_names,
         preprocessing={
-            "size_px": size_px, "channels": model.autoencoder.image_channels, "precision": config.precision, **plane
+            "size_px": said(plane_px(encoded_px(config, model), model)),
+            "channels": model.autoencoder.image_channels,
+            "precision": config.precision,
+            **plane,
         },
-    )  # fmt: skip
+    )
 
 
 def _summary(plan: _Units, counts: NDArray[np.int64], lost: Mapping[str, int]) -> dict[str, Any]:

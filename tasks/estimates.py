@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
 from tasks.device_rate import WorkKind
+from tasks.encoded_size import encoded_px, own_grid, plane_px
 from tasks.expected_columns import ExpectedColumn
-from tasks.sample_plan import num_images
+from tasks.sample_plan import large_grid, num_images
 from vqgan_core.config import TokenSpec
 from vqgan_core.config.tokens import ColumnSpec
 from vqgan_core.evaluation.cost import EXTRACTOR_FLOPS, classifier_cost
 from vqgan_core.losses.cost import perceptual_flops
-from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost
+from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost, sliding_cost
 from vqgan_core.tokenizer.cost import tokenizer_cost
 from vqgan_core.training.cost import prior_training_cost, tokenizer_training_cost
 from vqgan_core.training.precision import Precision
@@ -79,8 +80,7 @@ class Estimates:
         self.config = config
         self.extent = extent
         self._columns = columns or {}
-        size_px = config.tokenizer.autoencoder.resolution_px
-        height, width = config.tokenizer.grid(size_px, size_px)
+        height, width = own_grid(config.encode, config.tokenizer)
         self.spec = TokenSpec(
             codebook_size=config.tokenizer.codebook_size, height=height, width=width, num_classes=extent.num_classes,
             columns=tuple(column.spec for column in self._columns.values()),
@@ -107,11 +107,13 @@ class Estimates:
         return Estimate(cost.num_parameters, {"convolution training": cost.flops}, written, training.precision)
 
     def encode(self) -> Estimate:
-        """The encoder and the search of entries, once an image and view."""
+        """The encoder and the search of entries, once an image and view; larger windows take more."""
         rows = self.extent.num_images * len(self.config.encode.all_views)
         columns: list[TokenSpec | ColumnSpec] = [self.spec, *self.spec.columns]
         row = TOKEN_ROW_BYTES + sum(column.num_tokens * math.log2(column.codebook_size) / 8 for column in columns)
-        flops = rows * (self._tokenizer.encode_flops + sum(each.encode_flops for each in self._columns.values()))
+        encoded = encoded_px(self.config.encode, self.config.tokenizer)
+        own = self._tokenizer.encode_flops * encoded[0] * encoded[1] / self.config.tokenizer.window_px**2
+        flops = rows * (own + sum(each.encode_flops for each in self._columns.values()))
         return Estimate(None, {"convolution": flops}, rows * row, self.config.encode.precision)
 
     def train_prior(self) -> Estimate:
@@ -123,14 +125,29 @@ class Estimates:
         return Estimate(cost.num_parameters, {"transformer training": cost.flops}, written, training.precision)
 
     def sample(self) -> Estimate:
-        """Drawing tokens with a cache, and decoding them."""
-        count = self._num_samples()
-        prior = prior_cost(self.config.prior.model(), self.spec)
+        """Drawing tokens with a cache, or searching for them with beams, and decoding them."""
+        config, count = self.config.sample, self._num_samples()
+        drawn = count if config.num_beams is None else count // config.num_per_class * config.num_beams
         flops: dict[WorkKind, float] = {
-            "token drawing": count * prior.sampling_flops_per_image(self.config.sample.guidance),
-            "convolution": count * self._tokenizer.decoder_flops,
+            "token drawing": drawn * self._drawing_flops(),
+            "convolution": count * self._tokenizer.decoder_flops * self._enlargement,
         }
-        return Estimate(None, flops, 2 * count * (RECORD_BYTES + self._picture_bytes()))
+        return Estimate(None, flops, 2 * count * (RECORD_BYTES + self._picture_bytes() * self._enlargement))
+
+    def _drawing_flops(self) -> float:
+        """Of one image, or beam."""
+        prior, config = self.config.prior.model(), self.config.sample
+        if config.size_px is None:
+            return prior_cost(prior, self.spec).sampling_flops_per_image(config.guidance)
+        grid = large_grid(config.size_px, self.config.tokenizer)
+        return sliding_cost(prior, self.spec, grid) * (1 if config.guidance == 1 else 2)
+
+    @property
+    def _enlargement(self) -> float:
+        """Pixels of a sample for each of a training image's; the decoder's attention, which grows faster, is small."""
+        model = self.config.tokenizer
+        size_px = self.config.sample.size_px or plane_px(encoded_px(self.config.encode, model), model)
+        return size_px[0] * size_px[1] / self._size_px**2
 
     def evaluate(self) -> Estimate:
         """Reconstructions, likelihood of the validation tokens, training and use of the domain classifier."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.config import PipelineConfig
+from tasks.encoded_size import encoded_px, own_grid, plane_px
 from tasks.levels import check_levels
 from vqgan_core.config import (
     BoxesCondition,
@@ -59,15 +60,15 @@ def expected_columns(config: PipelineConfig, published: Callable[[str], Tokenize
         config: of the pipeline.
         published: the config of a tokenizer by fingerprint or URI.
     """
-    size_px = config.tokenizer.autoencoder.resolution_px
-    side = config.tokenizer.grid(size_px, size_px)[0]
+    size_px = encoded_px(config.encode, config.tokenizer)
+    factor = size_px[0] // own_grid(config.encode, config.tokenizer)[0]
     found = {}
     if config.tokenizer.top is not None:  # its operations are those of the image's own tokens
-        height, width = config.tokenizer.grids(size_px, size_px)[TOP]
+        height, width = config.tokenizer.grids(*plane_px(size_px, config.tokenizer))[TOP]
         found[TOP] = ExpectedColumn(_spec(TOP, config.tokenizer.top.codebook_size, height, width))
     for name, condition in config.encode.conditions.items():
         if isinstance(condition, CoordinatesCondition):
-            found[name] = ExpectedColumn(_spec(name, condition.num_levels, side, side))
+            found[name] = ExpectedColumn(_spec(name, condition.num_levels, size_px[0] // factor, size_px[1] // factor))
         elif isinstance(condition, BoxesCondition):
             found[name] = ExpectedColumn(_spec(name, condition.codebook_size, 1, condition.num_tokens))
         else:
@@ -83,10 +84,10 @@ def _plane(
     model = published(wanted) if wanted is not None and section is None else section
     assert model is not None
     plane = condition.plane or model.plane
-    side_px = config.tokenizer.window_px
-    side_px //= plane.factor if isinstance(plane, LowResolutionPlane) else 1
-    cost = tokenizer_cost(model).encode_flops * (side_px / model.autoencoder.resolution_px) ** 2
-    return ExpectedColumn(_spec(name, model.codebook_size, *model.grid(side_px, side_px)), cost)
+    shrunk = plane.factor if isinstance(plane, LowResolutionPlane) else 1
+    height, width = (side // shrunk for side in encoded_px(config.encode, config.tokenizer))
+    cost = tokenizer_cost(model).encode_flops * height * width / model.autoencoder.resolution_px**2
+    return ExpectedColumn(_spec(name, model.codebook_size, *model.grid(height, width)), cost)
 
 
 def _spec(name: str, codebook_size: int, height: int, width: int) -> ColumnSpec:

@@ -113,7 +113,7 @@ class Source:
             CheckpointError: it is told what no import understands, or something needed is not said.
         """
         facts = complete_facts(self.project, self.tensors, self._their_config, self.facts)
-        if self.holds_condition_tokenizer or facts.num_levels is not None:
+        if self.holds_condition_tokenizer or facts.coordinates is not None:
             self._condition_name()  # asked for before anything is published
         return facts
 
@@ -134,8 +134,13 @@ class Source:
         if condition is not None:
             told = tokenizer_config(condition)
             columns = (_column(self._condition_name(), told.codebook_size, _grid(told), condition.manifest.digest),)
-        elif facts.num_levels is not None:
-            columns = (_column(self._condition_name(), facts.num_levels, (height, width)),)
+        elif facts.coordinates is not None:
+            if facts.coordinates.factor != config.autoencoder.downsampling_factor:
+                raise CheckpointError(
+                    f"this prior is told coordinates of cells of {facts.coordinates.factor} px (down_factor), its "
+                    f"images have tokens of {config.autoencoder.downsampling_factor} px: here both grids are the same"
+                )
+            columns = (_column(self._condition_name(), facts.coordinates.num_levels, (height, width)),)
         spec = TokenSpec(
             codebook_size=config.codebook_size,
             height=height,

@@ -22,8 +22,8 @@ def upper_levels(meta: TokenMeta, model: TokenizerConfig) -> tuple[TokenColumn, 
     """
     if model.top is None:
         return ()
-    size_px = meta.height * meta.factor
-    height, width = model.grids(size_px, size_px)[TOP]
+    own_width = meta.width // model.quantizer.indices_per_latent
+    height, width = model.grids(meta.height * meta.factor, own_width * meta.factor)[TOP]
     column = TokenColumn(
         name=TOP,
         tokenizer_fingerprint=meta.tokenizer_fingerprint,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.tokens import TokenDataset
 from tasks.told import Told
-from vqgan_core.config import MaskCompletion, PriorConfig, SampleConfig, TokenSpec, UpperCompletion
+from vqgan_core.config import MaskCompletion, PriorConfig, SampleConfig, TokenizerConfig, TokenSpec, UpperCompletion
 from vqgan_core.config.sampling import KNOWN
 from vqgan_core.prior.completion import UNKNOWN
 from vqgan_core.training.streams import stream_seed
@@ -39,8 +39,13 @@ class Records:
     """Records of a token dataset that are completed, by key."""
 
     by_class: dict[int | None, list[str]]
+    """Of a prior that is told columns, none: each image completes the record that it is told."""
     known: dict[str, Int[Tensor, " N"]]
     """Tokens row by row, UNKNOWN where one is drawn."""
+
+    def key(self, label: int | None, index: int, told: str | None) -> str:
+        """The record that an image completes, by its class, its number there, and the record that it is told."""
+        return told or self.by_class[label][index % len(self.by_class[label])]
 
 
 def num_drawn_per_class(config: SampleConfig) -> int:
@@ -75,43 +80,69 @@ def planned(
     each = [(label, row, index) for label, row in subjects for index in range(num_drawn_per_class(config))]
     samples = []
     for number, (label, row, index) in enumerate(each):
-        completed = None if records is None else records.by_class[label][index % len(records.by_class[label])]
+        key = None if told is None or row is None else told.keys[row]
+        completed = None if records is None else records.key(label, index, key)
         samples.append(Sample(number, label, stream_seed(config.seed, f"sample {number}"), completed, row))
     return samples
 
 
 def records_of(config: SampleConfig, told: PriorConfig, spec: TokenSpec, tokens: TokenDataset) -> Records | None:
-    """The records that are completed: the first num_per_class of each class; None: nothing is completed.
+    """The records that are completed; None: nothing is.
+
+    They are the first num_per_class of each class; or, of a prior that is told columns, the records that it is told.
 
     Raises:
         TokenError: the split has no record.
-        ValueError: a class has none, the mask is not of the prior's grid, or the prior is told columns.
+        ValueError: a class has none, the mask is not of the prior's grid, or the records that are told are others.
     """
     completion = config.completion
     if completion.kind == "none":
         return None
-    if told.condition_columns:
-        raise ValueError("completions are drawn from priors that are told no columns; this one is told some")
-    is_known = _mask(completion, spec)
-    keys, labels = tokens.keys(completion.split), tokens.labels(completion.split).tolist()
+    is_known, keys = _mask(completion, spec), tokens.keys(completion.split)
     grids = tokens.tokens(completion.split, column=told.target)
+    by_class: dict[int | None, list[int]] = {}
+    if told.condition_columns:
+        if completion.split != config.condition_split:
+            raise ValueError(
+                f"completion.split {completion.split} with condition_split {config.condition_split}: a prior that is "
+                "told columns completes the records that it is told; give the same split"
+            )
+        rows = list(range(min(config.num_conditions, len(keys))))
+    else:
+        by_class = _first_of_each_class(config, told, spec, tokens.labels(completion.split).tolist())
+        rows = [row for of_class in by_class.values() for row in of_class]
+    known = {keys[row]: torch.where(is_known, grids[row], torch.full_like(grids[row], UNKNOWN)) for row in rows}
+    return Records({label: [keys[row] for row in of_class] for label, of_class in by_class.items()}, known)
+
+
+def _first_of_each_class(
+    config: SampleConfig, told: PriorConfig, spec: TokenSpec, labels: Sequence[int]
+) -> dict[int | None, list[int]]:
     of_class: dict[int | None, list[int]] = {}
-    for row, label in enumerate(labels):
-        of_class.setdefault(label if told.condition == "class" else None, []).append(row)
-    wanted: Sequence[int | None] = range(spec.num_classes) if told.condition == "class" else (None,)
+    for row, number in enumerate(labels):
+        of_class.setdefault(number if told.condition == "class" else None, []).append(row)
+    wanted: list[int | None] = [*range(spec.num_classes)] if told.condition == "class" else [None]
     for label in wanted:
         if label not in of_class:
             name = spec.class_names[label] if label is not None and spec.class_names else label
+            assert config.completion.kind != "none"
             raise ValueError(
-                f"split {completion.split!r} has no record of class {name}: complete those of another split"
+                f"split {config.completion.split!r} has no record of class {name}: complete those of another split"
             )
-    chosen = {label: of_class[label][: config.num_per_class] for label in wanted}
-    known = {
-        keys[row]: torch.where(is_known, grids[row], torch.full_like(grids[row], UNKNOWN))
-        for rows in chosen.values()
-        for row in rows
-    }
-    return Records({label: [keys[row] for row in rows] for label, rows in chosen.items()}, known)
+    return {label: of_class[label][: config.num_per_class] for label in wanted}
+
+
+def large_grid(size_px: tuple[int, int], tokenizer: TokenizerConfig) -> tuple[int, int]:
+    """Rows and columns of the tokens of an image of that height and width.
+
+    Raises:
+        ValueError: the tokenizer's factor does not divide them.
+    """
+    if any(side % tokenizer.size_multiple for side in size_px):
+        raise ValueError(
+            f"size_px {list(size_px)}: sides are multiples of the tokenizer's factor {tokenizer.size_multiple}"
+        )
+    return tokenizer.grid(*size_px)
 
 
 def _mask(completion: UpperCompletion | MaskCompletion, spec: TokenSpec) -> Tensor:

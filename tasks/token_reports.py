@@ -35,7 +35,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "preprocessing": dict(meta.preprocessing),
         "class_names": list(meta.class_names),
         "views": list(tokens.views),
-        "columns": list(meta.all_columns),
+        "columns": [_column(tokens, name) for name in meta.all_columns],
         "files": sum(entry.path.endswith(".parquet") for entry in artifact.manifest.files),
         "bytes": sum(entry.bytes for entry in artifact.manifest.files),
         "splits": {split: _split(tokens, split, counts) for split, counts in histograms.items()},
@@ -73,6 +73,20 @@ def rows(artifact: Artifact, split: str, count: int) -> dict[str, Any]:
         {"key": key, "label": label, "indices": grid} for key, label, grid in zip(keys, labels, grids, strict=False)
     ]
     return {"split": split, "view": tokens.views[0], "num_records": len(keys), "rows": listed}
+
+
+def _column(tokens: TokenDataset, name: str) -> dict[str, Any]:
+    """What a column is, and how its codebook is used in all splits."""
+    column, usage = tokens.meta.column(name), CodeUsage(tokens.code_histogram(column=name))
+    return {
+        "name": name,
+        "grid": [column.height, column.width],
+        "codebook_size": column.codebook_size,
+        "tokenizer": {"fingerprint": column.tokenizer_fingerprint, "digest": column.tokenizer_digest},
+        "kind": column.preprocessing.get("kind"),
+        "usage": usage.usage,
+        "perplexity": usage.perplexity,
+    }
 
 
 def _split(tokens: TokenDataset, split: str, counts: Tensor) -> dict[str, Any]:

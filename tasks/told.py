@@ -63,6 +63,16 @@ class Told:
         """Condition tokens of some of the records."""
         return {name: tokens[list(records)] for name, tokens in self.tokens.items()}
 
+    def grids(self, records: Sequence[int]) -> dict[str, Tensor]:
+        """The same for large images: maps as grids `B h w`, to be cut to windows; lists, which have no place, `B M`."""
+        rows = self.columns(records)
+        return {
+            column.name: rows[column.name]
+            if column.preprocessing.get("kind") == "boxes"
+            else rows[column.name].reshape(-1, column.height, column.width)
+            for column in self.about
+        }
+
     def summary(self) -> dict[str, Any]:
         """Where the records are from."""
         return {"split": self.split, "columns": list(self.tokens)}

@@ -40,7 +40,7 @@ class Plan:
     pools: Sequence[str]
     """A worker is started for each."""
     num_gpus: int
-    """Slots of the gpu pool and of its worker here."""
+    """Slots of the gpu pool, and of its workers here."""
     home: Path
     """Prefect's home: database and log."""
 
@@ -110,31 +110,53 @@ def _client_environment(url: str, home: Path) -> dict[str, str]:
 
 @contextmanager
 def _workers(plan: Plan, environment: Mapping[str, str]) -> Iterator[Callable[[], None]]:
-    """Keep a worker for each pool; what it gives starts dead ones again when called."""
-
-    def start(pool: str) -> subprocess.Popen[bytes]:
-        limit = ["--limit", str(plan.num_gpus)] if pool == "gpu" else []
-        return start_child("worker", "start", "--pool", pool, "--type", "process", *limit, environment=environment)
-
-    running = {pool: start(pool) for pool in plan.pools}
-    died: dict[str, float] = {}
+    """Keep the workers; what it gives starts dead ones again when called."""
+    running = {slot: _start_worker(slot, environment) for slot in _slots(plan)}
+    died: dict[_Slot, float] = {}
 
     def look_after() -> None:
-        for pool, process in running.items():
+        for slot, process in running.items():
             if process.poll() is None:
                 continue
-            if pool not in died:
-                _say(f"the worker of pool {pool} ended with status {process.returncode}; starting another")
-                died[pool] = time.monotonic()
-            elif time.monotonic() - died[pool] > RESTART_AFTER_SECONDS:
-                del died[pool]
-                running[pool] = start(pool)
+            if slot not in died:
+                _say(f"a worker of pool {slot.pool} ended with status {process.returncode}; starting another")
+                died[slot] = time.monotonic()
+            elif time.monotonic() - died[slot] > RESTART_AFTER_SECONDS:
+                del died[slot]
+                running[slot] = _start_worker(slot, environment)
 
     try:
         yield look_after
     finally:
         for process in running.values():
             _stop_worker(process)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """What one worker serves."""
+
+    pool: str
+    gpu: str | None = None
+    """Which of several, as CUDA_VISIBLE_DEVICES names it; the worker and its runs see no other."""
+
+
+def _slots(plan: Plan) -> list[_Slot]:
+    """One worker for each pool, and on a machine of several GPUs one for each of them.
+
+    A worker with a limit dies when a run of its own is back before it has tidied up after it, as a crashed one may be
+    (Prefect 3.8.8). So it has one run, and takes no other with it.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(plan.num_gpus)))
+    gpus: list[str | None] = [*visible.split(",")[: plan.num_gpus]] if plan.num_gpus > 1 else [None]
+    return [_Slot(pool, gpu) for pool in plan.pools for gpu in (gpus if pool == "gpu" else [None])]
+
+
+def _start_worker(slot: _Slot, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    limit = ["--limit", "1"] if slot.pool == "gpu" else []
+    sees = {} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu}
+    command = ("worker", "start", "--pool", slot.pool, "--type", "process", *limit)
+    return start_child(*command, environment={**environment, **sees})
 
 
 def _stop_worker(process: subprocess.Popen[bytes]) -> None:

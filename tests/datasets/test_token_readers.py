@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.token_file import TokenMeta, TokenRows, token_parquet
+from datasets.token_file import TokenColumn, TokenMeta, TokenRows, token_parquet
 
 ABOUT = TokenMeta(
     tokenizer_fingerprint="f" * 64, tokenizer_digest="d" * 64, codebook_size=16384, factor=8, height=2, width=3,
@@ -57,3 +57,19 @@ def test_polars(path: Path, codes: int) -> None:
     grouped = read.group_by("label").agg(polars.col("indices").arr.first().max()).sort("label")
     assert grouped["indices"].to_list() == [indices(codes)[start::2, 0].max() for start in (0, 1)]
     assert json.loads(polars.read_parquet_metadata(path)["tessera.tokens"])["class_names"] == ["a", "b"]
+
+
+def test_condition_columns_stand_beside_the_indices(tmp_path: Path) -> None:
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    edges = np.random.default_rng(2).integers(0, 70_000, (50, 4))
+    column = TokenColumn(name="edges", codebook_size=70_000, height=2, width=2)
+    about = ABOUT.model_copy(update={"columns": (column,)})
+    rows = TokenRows("val", "center", KEYS, [-1] * 50, KEYS, indices(16384), {"edges": edges})
+    (tmp_path / "val-000000-center.parquet").write_bytes(token_parquet(about, rows))
+    path = str(tmp_path / "*.parquet")
+    read = duckdb.sql(f"SELECT edges, indices FROM '{path}' ORDER BY key").fetchall()  # noqa: S608 - our own path
+    assert np.array_equal([row[0] for row in read], edges)
+    frame = polars.read_parquet(path).sort("key")
+    assert frame.schema["edges"] == polars.Array(polars.UInt32, 4)
+    assert np.array_equal(frame["edges"].to_numpy(), edges)
+    assert np.array_equal(frame["indices"].to_numpy(), [row[1] for row in read])

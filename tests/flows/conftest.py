@@ -1,15 +1,17 @@
-"""What the tests of flows share: Prefect's test harness for flows in this process. A real server is in server/."""
+"""What the tests of flows share: a Prefect server for flows in this process. One with workers is in server/."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flows.local_server import QUIET
+from flows.local_server import QUIET, running_server
 from tests.flows.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,14 +22,44 @@ os.environ |= {**QUIET, "PREFECT_HOME": _HOME.name}
 os.environ.pop("PREFECT_API_URL", None)
 
 
-@pytest.fixture(scope="session")
-def harness() -> Iterator[str]:
-    """Prefect's test harness: flows of this process run against its server; gives the URL of its API."""
-    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - after the environment is set
-    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415
+NewHome = Callable[[str], Path]
 
-    with prefect_test_harness(server_startup_timeout=180):
-        yield str(PREFECT_API_URL.value())
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> NewHome:
+    """Makes homes of Prefect in which a server has been before.
+
+    A first start migrates an empty database through years of versions, which takes up to half a minute. One server does
+    so for all processes of the test run; the others are given copies.
+    """
+    place = tmp_path_factory.getbasetemp()
+    shared = place if worker_id == "master" else place.parent
+    started = shared / "prefect-home"
+    with (shared / "prefect-home.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not started.exists():
+            with running_server(shared / "prefect-home-starting"):
+                pass
+            (shared / "prefect-home-starting").rename(started)
+
+    def make(name: str) -> Path:
+        home = tmp_path_factory.mktemp(name)
+        for path in started.glob("prefect.db*"):
+            shutil.copy(path, home)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def harness(new_home: NewHome) -> Iterator[str]:
+    """A server that flows of this process run against; gives the URL of its API."""
+    from prefect.events.worker import EventsWorker  # noqa: PLC0415 - after the environment is set
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
+
+    with running_server(new_home("harness")) as server, temporary_settings({PREFECT_API_URL: server.url}):
+        yield server.url
+        EventsWorker.drain_all()
 
 
 @pytest.fixture

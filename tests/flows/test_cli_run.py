@@ -16,6 +16,7 @@ from datasets.store import Store
 from flows.grammar import STAGES
 from tasks.pipeline import STEPS
 from tests.flows.command_line import CommandLine
+from tests.flows.conftest import NewHome
 from tests.processes import Marked
 from tests.tiny import Published, contents, write_preset
 
@@ -71,9 +72,9 @@ def test_a_stage_before_its_inputs(cli: CommandLine, published: Published, tmp_p
 
 
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def own_server(new_home: NewHome) -> dict[str, str]:
     """An environment in which a command starts a Prefect server of its own, which has to end with it."""
-    return {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_API_URL": ""}
+    return {"PREFECT_HOME": str(new_home("own-server")), "PREFECT_API_URL": ""}
 
 
 def _wait_for(root: Path, place: str, process: subprocess.Popen[str]) -> None:

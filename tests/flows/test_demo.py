@@ -17,15 +17,16 @@ from sklearn.svm import SVC
 
 from datasets.store import Artifact, Store
 from tasks.sample import read_samples
+from tests.flows.conftest import NewHome
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def demo(tmp_path_factory: pytest.TempPathFactory, new_home: NewHome) -> tuple[Path, dict[str, str]]:
     """The digits preset, run from the command line as `make demo` does."""
     place = tmp_path_factory.mktemp("demo")
-    environment = {**os.environ, "PREFECT_HOME": str(place / "prefect"), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "PREFECT_HOME": str(new_home("demo-prefect")), "OMP_WAIT_POLICY": "PASSIVE"}
     environment.pop("PREFECT_API_URL", None)
     run_demo(place, environment)
     return place, environment

@@ -162,13 +162,20 @@ def test_coordinates_are_told_by_no_model(
     cli: CommandLine, drin: Path, cases: Mapping[str, Any], tmp_path: Path
 ) -> None:
     """As the faces' transformer: a level for each cell of the image's grid."""
-    stage = {"target": "taming.modules.misc.coord.CoordStage", "params": {"n_embed": 100, "down_factor": 2}}
+    stage: dict[str, Any] = {
+        "target": "taming.modules.misc.coord.CoordStage",
+        "params": {"n_embed": 100, "down_factor": 2},
+    }
     (tmp_path / "faces.yaml").write_text(project(cases, cond_stage_key="coord", cond_stage_config=stage))
     state = {key: value for key, value in load_file(drin).items() if not key.startswith("cond_stage_model.")}
     save_file(state, tmp_path / "faces.safetensors")
     said = cli("import", "taming", tmp_path / "faces.safetensors", "--store", tmp_path / "store", "--json").json
     assert [row["kind"] for row in said] == ["tokenizer", "prior"]
     (column,) = prior_config(artifacts(tmp_path / "store", said)["prior"])[1].columns
+    stage["params"]["down_factor"] = 4
+    (tmp_path / "faces.yaml").write_text(project(cases, cond_stage_key="coord", cond_stage_config=stage))
+    coarser = cli("import", "taming", tmp_path / "faces.safetensors", "--store", tmp_path / "other").err
+    assert "coordinates of cells of 4 px (down_factor), its images have tokens of 2 px" in coarser
     assert column.model_dump() == {"name": "coord", "codebook_size": 100, "height": 8, "width": 8, "tokenizer": ""}
 
 

@@ -1,7 +1,4 @@
-"""Scheduled retrainings in a row: the first, unchanged, more of the same. Each does what the images ask for, no more.
-
-Which course is taken when images have drifted is decided in tests/tasks/test_retraining.py.
-"""
+"""Scheduled retrainings in a row: unchanged, more of the same, drifted. Each does what the images ask for, no more."""
 
 from __future__ import annotations
 
@@ -9,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.store import ArtifactRef, Store
 from datasets.store.pointers import current
@@ -22,7 +21,7 @@ NUM_MORE = NUM_DIGITS // 10
 #: What is promoted is no question of this test, but of the gates'.
 EASY = {
     "promote__min_usage": 0.0, "promote__max_psnr_loss_db": 50.0, "promote__max_nll_rise": 50.0,
-    "retrain__prior_steps_fraction": 0.25,
+    "retrain__prior_steps_fraction": 0.25, "retrain__tokenizer_steps_fraction": 0.5, "retrain__max_drift_bits": 0.01,
 }  # fmt: skip
 
 
@@ -74,7 +73,7 @@ class Nights:
         }
 
 
-def test_a_first_run_then_nothing_new_then_a_tenth_more(tmp_path: Path, ledger: Ledger) -> None:
+def test_three_courses(tmp_path: Path, ledger: Ledger) -> None:
     nights = Nights(tmp_path, ledger)
 
     result, states, _ = nights.night()
@@ -101,3 +100,18 @@ def test_a_first_run_then_nothing_new_then_a_tenth_more(tmp_path: Path, ledger: 
     # And again: served from the store.
     result, states, written = nights.night()
     assert (result["course"], states, written) == ("unchanged", {"shard": "Cached"}, 0)
+
+    # Negatives of digits: the tokenizer trains on for half its steps, all shards are encoded anew, the prior is new.
+    shards = nights.parts("corpus")
+    _write_negatives(nights.source, NUM_DIGITS // 2)
+    result, states, _ = nights.night()
+    assert (result["course"], result["promoted"]) == ("drifted", True)
+    assert nights.steps("train_tokenizer") == 15
+    assert nights.steps("train_prior") == 40
+    assert nights.parts("corpus") - shards == 3, "forty images in each"
+
+
+def _write_negatives(folder: Path, count: int) -> None:
+    """Black digits on white, where all others are white on black."""
+    for path in sorted(folder.rglob("*.png"))[:count]:
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path.with_name(f"negative-{path.name}"))

@@ -11,7 +11,7 @@ from tasks.device_rate import CPU_SHARES, GPU_SHARES, expected_rate, matmul_flop
 from tasks.estimates import Estimates, Extent
 from tests.tiny import Published, tiny_config
 from vqgan_core.evaluation.cost import classifier_cost
-from vqgan_core.prior.cost import prior_cost
+from vqgan_core.prior.cost import prior_cost, sliding_cost
 from vqgan_core.tokenizer.cost import tokenizer_cost
 
 EXTENT = Extent(num_train=190, num_val=50, num_classes=10)
@@ -38,6 +38,26 @@ def test_samples_are_drawn_with_guidance_and_decoded(digit_folder: Path, estimat
     assert estimates.sample().flops == {"token drawing": drawing, "convolution": 20 * decoder}
     config = tiny_config("unused", digit_folder, prior__condition="none", sample__guidance=1.0)
     assert Estimates(config, EXTENT).sample().flops["convolution"] == 2 * decoder
+
+
+def test_beams_are_drawn_and_the_likeliest_decoded(digit_folder: Path, estimates: Estimates) -> None:
+    fields = {"sample__num_beams": 5, "sample__num_per_class": 2, "sample__guidance": 1.0}
+    found = Estimates(tiny_config("unused", digit_folder, **fields), EXTENT).sample()
+    each = prior_cost(estimates.config.prior.model(), estimates.spec).sampling_flops_per_image()
+    assert found.flops["token drawing"] == 10 * 5 * each
+    assert found.flops["convolution"] == estimates.sample().flops["convolution"]
+    assert found.bytes == estimates.sample().bytes
+
+
+def test_large_samples_are_drawn_in_windows_and_have_more_pixels(digit_folder: Path, estimates: Estimates) -> None:
+    found = Estimates(tiny_config("unused", digit_folder, sample__size_px=[32, 24]), EXTENT).sample()
+    each = sliding_cost(estimates.config.prior.model(), estimates.spec, (8, 6))
+    assert found.flops["token drawing"] == 20 * 2 * each
+    assert found.flops["convolution"] == 3 * estimates.sample().flops["convolution"]
+    assert found.bytes > 1.1 * estimates.sample().bytes
+    for size, words in (([12, 16], "does not fit"), ([18, 20], "multiples of the tokenizer's factor 4")):
+        with pytest.raises(ValueError, match=words):
+            Estimates(tiny_config("unused", digit_folder, sample__size_px=size), EXTENT).sample()
 
 
 def test_evaluation_is_the_sum_of_its_groups(digit_folder: Path, estimates: Estimates) -> None:

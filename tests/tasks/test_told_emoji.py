@@ -1,10 +1,17 @@
-"""Emoji from source to prior: segmentation maps from their alpha channel, and their bounding boxes, as conditions."""
+"""Emoji from source to prior: segmentation maps from their alpha channel, depth maps and bounding boxes as conditions.
+
+Depth is that of the silhouette blown up like a balloon: how far a pixel is from the nearest transparent one.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,35 +20,76 @@ from datasets.tokens import TokenDataset
 from tasks.config import PipelineConfig
 from tasks.pipeline import Pipeline
 from tasks.told import pictures_of
-from tests.tasks.told import CPU, prior, run, scores, tokenizer, unpacked
+from tests.tasks.told import CPU, gains, prior, run, tokenizer
 from vqgan_core.config import LayoutConfig
 from vqgan_core.prior.layouts import layout_objects
 
 SIZE_PX = 32
+SHAPES = ("tall", "wide", "round")
+NUM_OF_EACH = 90
+BOX_CODES = 65
+"""8 × 8 points and one more: so few that each occurs often among so few images."""
+
+
+def of_each_shape(archive: Path, folder: Path) -> Path:
+    """As many tall and wide emoji as round ones: most are round, and their boxes say nothing."""
+    folder.mkdir()
+    found = dict.fromkeys(SHAPES, 0)
+    with tarfile.open(archive) as tar:
+        for member in [member for member in tar if member.isfile()][::2]:
+            data = tar.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
+            with Image.open(io.BytesIO(data)) as image:
+                shape = SHAPES[shape_of(box_of(image))]
+            if found[shape] < NUM_OF_EACH:
+                found[shape] += 1
+                (folder / Path(member.name).name).write_bytes(data)
+    return folder
+
+
+def box_of(image: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what is opaque."""
+    left, top, right, bottom = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    return left, top, right - left, bottom - top
+
+
+def shape_of(box: tuple[int, int, int, int]) -> int:
+    """Number of the category."""
+    _, _, width, height = box
+    return 0 if height > 1.2 * width else 1 if width > 1.2 * height else 2
 
 
 def annotated(source: Path) -> Path:
     """COCO annotations of what is opaque: tall, wide or neither."""
-    names = ["tall", "wide", "round"]
     images, annotations = [], []
     for number, path in enumerate(sorted(source.glob("*.png"))):
         with Image.open(path) as image:
-            left, top, right, bottom = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+            box = box_of(image)
             images.append({"id": number, "file_name": path.name, "width": image.width, "height": image.height})
-        width, height = right - left, bottom - top
-        category = 0 if height > 1.2 * width else 1 if width > 1.2 * height else 2
-        annotations.append({"image_id": number, "category_id": 10 + category, "bbox": [left, top, width, height]})
-    categories = [{"id": 10 + number, "name": name} for number, name in enumerate(names)]
+        annotations.append({"image_id": number, "category_id": 10 + shape_of(box), "bbox": list(box)})
+    categories = [{"id": 10 + number, "name": name} for number, name in enumerate(SHAPES)]
     path = source.parent / "boxes.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
 
 
+def with_depth(source: Path) -> Path:
+    """A 16-bit depth map for each image."""
+    folder = source.parent / "depth"
+    folder.mkdir()
+    for path in source.glob("*.png"):
+        with Image.open(path) as image:
+            opaque = np.asarray(image.getchannel("A")) >= 128
+        distances = cv2.distanceTransform(opaque.astype(np.uint8), cv2.DIST_L2, 3)
+        levels = (distances / max(opaque.shape) * 2 * 65535).clip(0, 65535)
+        Image.fromarray(levels.astype(np.uint16)).save(folder / path.name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
-    """A config whose tokens are made, of every fifteenth emoji."""
+    """A config whose tokens are made."""
     root = tmp_path_factory.mktemp("emoji")
-    source = unpacked(shared_data / "emoji128.tar", root / "source", every=15) / "emoji128"
+    source = of_each_shape(shared_data / "emoji128.tar", root / "source")
     maps = tokenizer(
         SIZE_PX, 3, plane={"kind": "stored", "name": "shape"}, autoencoder={"image_channels": 2},
         loss={"pixel": "cross_entropy", "perceptual": "none", "adversarial": "none"},
@@ -52,16 +100,25 @@ def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
             "shard": {
                 "source": {"kind": "folder", "url": str(source)}, "size_px": SIZE_PX, "channels": 1,
                 "validation_fraction": 0.25, "images_per_shard": 100, "execution": {"num_processes": 1},
-                "pairs": {"shape": {"kind": "alpha"}},
+                "pairs": {
+                    "shape": {"kind": "alpha"},
+                    "depth": {
+                        "kind": "files", "url": str(with_depth(source)), "holds": {"kind": "values", "bits": 16},
+                    },
+                },
             },
             "tokenizer": tokenizer(SIZE_PX, 3),
-            "condition_tokenizers": {"shapes": maps},
+            "condition_tokenizers": {
+                "shapes": maps, "depths": tokenizer(SIZE_PX, 3, plane={"kind": "stored", "name": "depth"}),
+            },
             "encode": {
                 "execution": CPU,
                 "conditions": {
                     "shape": {"kind": "plane", "tokenizer": "shapes"},
+                    "depth": {"kind": "plane", "tokenizer": "depths"},
                     "box": {
-                        "kind": "boxes", "annotations": str(annotated(source)), "max_objects": 1, "codebook_size": 1025,
+                        "kind": "boxes", "annotations": str(annotated(source)), "max_objects": 1,
+                        "codebook_size": BOX_CODES,
                     },
                 },
             },
@@ -73,22 +130,22 @@ def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
     return config
 
 
-@pytest.mark.parametrize("column", ["shape", "box"])
+@pytest.mark.parametrize("column", ["shape", "depth", "box"])
 def test_the_condition_matters(emoji: PipelineConfig, column: str) -> None:
-    right, wrong = scores(emoji, {"condition_columns": [column]}, [column])
-    assert right < wrong - 0.002
+    found = gains(emoji, {"condition_columns": [column]}, [column])
+    assert found[column].is_no_chance, found
 
 
 def test_boxes_are_those_of_the_annotations(emoji: PipelineConfig) -> None:
     pipeline = Pipeline(emoji)
     tokens = TokenDataset.open(pipeline.artifact("tokens"))
     column = tokens.meta.column("box")
-    assert column.preprocessing["classes"] == ["tall", "wide", "round"]
-    layout = LayoutConfig(codebook_size=1025, max_objects=1)
+    assert column.preprocessing["classes"] == list(SHAPES)
+    layout = LayoutConfig(codebook_size=BOX_CODES, max_objects=1)
     rows = tokens.tokens("train", column="box")
     boxes = [next(layout_objects(row, layout, 3)) for row in rows.tolist()]
     assert len({item.category for item in boxes}) == 3
-    assert all(item.box.width > item.box.height - 0.1 for item in boxes if item.category == 1)
-    assert all(item.box.height > item.box.width - 0.1 for item in boxes if item.category == 0)
+    assert all(item.box.width > item.box.height - 0.3 for item in boxes if item.category == 1)
+    assert all(item.box.height > item.box.width - 0.3 for item in boxes if item.category == 0)
     drawn = pictures_of(column, rows[:2], pipeline.store, torch.device("cpu"))
     assert drawn[0].shape == (128, 128, 3)

@@ -107,7 +107,7 @@ def test_a_completion_keeps_every_known_token(published: Published, completion: 
     ours = drawer(published, completion=completion, temperature=2.0)
     assert ours.records is not None
     samples = planned(ours.config, 10, ours.records)
-    drawn = ours._sample(samples).flatten(1)
+    drawn = ours._sample(samples, ours._columns(samples)).flatten(1)
     known = torch.stack([ours.records.known[item.record or ""] for item in samples])
     assert ((known != UNKNOWN).sum(1) == num_known).all()
     assert torch.equal(drawn[known != UNKNOWN], known[known != UNKNOWN])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datasets.store import Artifact, Store
 from datasets.tokens import TokenDataset
@@ -16,8 +18,11 @@ from tasks.config import PipelineConfig
 from tasks.models import load_prior
 from tasks.pipeline import Pipeline, steps_of
 from tasks.stage import execute
+from vqgan_core.prior import Prior
 
 CPU = {"device": "cpu", "num_threads": 1}
+CPU_DEVICE = torch.device("cpu")
+NUM_SHUFFLES = 16
 
 
 def tokenizer(size_px: int, num_levels: int, **fields: Any) -> dict[str, Any]:
@@ -64,18 +69,40 @@ def run(config: PipelineConfig, last: str) -> dict[str, Artifact]:
     return made
 
 
-def scores(config: PipelineConfig, overrides: Mapping[str, Any], names: Sequence[str]) -> tuple[float, float]:
-    """Train a prior on the config's tokens; its NLL of held-out tokens when told the truth, and another record's."""
+@dataclass(frozen=True)
+class Gain:
+    """What being told the truth is worth: paired, over the held-out records."""
+
+    nats: float
+    """NLL a token with another record's condition, less that with a record's own; mean over records."""
+    error: float
+    """Standard error of that mean."""
+
+    @property
+    def is_no_chance(self) -> bool:
+        """Whether it is more than three standard errors."""
+        return self.nats > 3 * self.error
+
+
+def gains(config: PipelineConfig, overrides: Mapping[str, Any], names: Sequence[str]) -> dict[str, Gain]:
+    """Train a prior on the config's tokens, and shuffle one of its conditions (labels, or a column) after another."""
     told = PipelineConfig.validated(
         {**config.model_dump(mode="json"), "prior": prior(**overrides)}, origin="the test's config"
     )
     store = Store.open(told.store)
     artifact = store.get(execute(Pipeline(told).request("train_prior"), store))
-    model, tokens = load_prior(artifact, torch.device("cpu")), TokenDataset.open(Pipeline(told).artifact("tokens"))
+    model, tokens = load_prior(artifact, CPU_DEVICE), TokenDataset.open(Pipeline(told).artifact("tokens"))
     views = [next(tokens.sequential("val", 10_000, view=view, **reads(model.config))) for view in tokens.views]
     batch = {name: torch.cat([view[name] for view in views]) for name in views[0]}
-    order = torch.randperm(len(batch["tokens"]), generator=torch.Generator().manual_seed(0))
-    others = {**batch, **{name: batch[name][order] for name in names}}
-    with torch.no_grad():
-        right, wrong = (model.nll(rows["tokens"], rows["labels"], columns=rows).mean() for rows in (batch, others))
-    return float(right), float(wrong)
+    return {name: _gain(model, batch, name, len(views)) for name in names}
+
+
+@torch.no_grad()
+def _gain(model: Prior, batch: Mapping[str, Tensor], name: str, num_views: int) -> Gain:
+    generator, costs = torch.Generator().manual_seed(0), []
+    for shuffle in range(1 + NUM_SHUFFLES):
+        rows = batch[name][torch.randperm(len(batch[name]), generator=generator)] if shuffle else batch[name]
+        told = {**batch, name: rows}
+        costs.append(model.nll(batch["tokens"], told["labels"], columns=told).mean(1))
+    each = (torch.stack(costs[1:]).mean(0) - costs[0]).double().view(num_views, -1).mean(0)
+    return Gain(each.mean().item(), each.std().item() / len(each) ** 0.5)

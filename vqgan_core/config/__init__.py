@@ -26,6 +26,7 @@ from vqgan_core.config.prior import (
     SampleExecution,
     SamplingConfig,
     TrainPriorConfig,
+    sized_prior,
 )
 from vqgan_core.config.protocol import PROTOCOLS, ProtocolConfig
 from vqgan_core.config.quantizer import (
@@ -46,7 +47,7 @@ from vqgan_core.config.sampling import (
     TorchvisionRejection,
     UpperCompletion,
 )
-from vqgan_core.config.sizes import PRIOR_SIZES, sized_prior
+from vqgan_core.config.sizes import PRIOR_SIZES
 from vqgan_core.config.tokenizer import (
     AugmentConfig,
     LpipsConfig,

@@ -113,7 +113,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def merge(values: Mapping[str, Any], dotted_key: str, value: Any) -> dict[str, Any]:
-    """Return `values` with one dotted key replaced.
+    """Return `values` with one dotted key replaced, which then comes last in its section.
 
     Changing the `kind` of a variant drops the other variant's fields: they would not fit the new one.
     """
@@ -125,6 +125,7 @@ def merge(values: Mapping[str, Any], dotted_key: str, value: Any) -> dict[str, A
     elif head == "kind" and merged.get("kind") != value:
         merged = {"kind": value}
     else:
+        merged.pop(head, None)
         merged[head] = value
     return merged
 

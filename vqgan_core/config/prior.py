@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -11,8 +12,9 @@ from vqgan_core.config.conditions import ConditionConfig
 from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
+from vqgan_core.config.sizes import with_size
 from vqgan_core.config.tokens import TARGET, ColumnName
-from vqgan_core.config.training import PriorTrainingConfig, TrainingExecution
+from vqgan_core.config.training import PriorTrainingConfig, PriorTrainingExecution
 from vqgan_core.config.views import RandomViewsConfig, ViewName, expanded
 
 OrderName = Literal[
@@ -29,7 +31,10 @@ OrderName = Literal[
 
 
 class PriorConfig(Config):
-    """A transformer or causal convolutions; vocabulary, sequence length and classes come from the token dataset."""
+    """A transformer or causal convolutions; vocabulary, sequence length and classes come from the token dataset.
+
+    `size: 110m` (`sizes.PRIOR_SIZES`) stands for num_layers, num_heads and width.
+    """
 
     architecture: Literal["gpt", "modern", "pixelsnail", "pixelcnn"] = "gpt"
     """gpt: the original's, with learned positions. modern: RMSNorm, SwiGLU, 2-D rotary positions, QK-norm. pixelsnail:
@@ -64,6 +69,11 @@ class PriorConfig(Config):
     zero is for weights that were trained so."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout of embeddings, attention and residual branches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_by_name(cls, values: Any) -> Any:
+        return with_size(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _columns_differ(self) -> PriorConfig:
@@ -116,6 +126,19 @@ class PriorConfig(Config):
         return self
 
 
+def sized_prior(name: str, **fields: Any) -> PriorConfig:
+    """A prior of a named size.
+
+    Args:
+        name: one of `sizes.PRIOR_SIZES`.
+        fields: other fields of the config, which also go before those of the size.
+
+    Raises:
+        ConfigError: there is no such size, or a field does not fit.
+    """
+    return PriorConfig.validated({"size": name, **fields}, origin=f"the prior of size {name}")
+
+
 class RandomOrderConfig(Config):
     """How often a record is read in a random order (order random_annealed): always, then less, then `final`."""
 
@@ -149,7 +172,7 @@ class TrainPriorConfig(PriorConfig):
     """Fingerprint (or its beginning), or URI, of a prior whose weights training begins with; null: new weights."""
     training: PriorTrainingConfig = PriorTrainingConfig()
     """Optimiser, schedule and length."""
-    execution: TrainingExecution = TrainingExecution()
+    execution: PriorTrainingExecution = PriorTrainingExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
@@ -267,6 +290,9 @@ class EncodeConfig(Config):
     """Ways to look at an image, each a row: its centre or a corner, as it is or mirrored; ten_crop is all of these."""
     random_views: Annotated[RandomViewsConfig | None, LATER] = None
     """Random resized crops besides, each a row with the window that was drawn; null: none."""
+    size_px: Annotated[tuple[int, int] | None, LATER] = None
+    """Height and width of what is encoded of each image, if another than the tokenizer was trained on: sample.size_px
+    tells a prior conditions of larger images from such tokens. null: the trained size."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the encoder; the quantizer is always fp32."""
     damaged_shards: Annotated[Literal["stop", "skip"], LATER] = "stop"

@@ -19,7 +19,8 @@ class NoCompletion(Config):
 
 class _OfRecords(Config):
     split: Literal["train", "val"] = "val"
-    """Whose records are completed: the first num_per_class of each class, in key order."""
+    """Whose records are completed: the first num_per_class of each class, in key order; of a prior with condition
+    columns, those that it is told."""
     known_first: bool = False
     """Read all known tokens before the first draw; for priors of order random_annealed."""
 

@@ -7,10 +7,8 @@ largest prior. `prior_cost` counts any of them without weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-from vqgan_core.config.base import ConfigError
-from vqgan_core.config.prior import PriorConfig
 
 PRIOR_SIZES: dict[str, dict[str, int]] = {
     "1m": {"num_layers": 4, "num_heads": 4, "width": 128},
@@ -24,16 +22,18 @@ PRIOR_SIZES: dict[str, dict[str, int]] = {
 """Fields of `PriorConfig` for each name."""
 
 
-def sized_prior(name: str, **fields: Any) -> PriorConfig:
-    """A prior of a named size.
-
-    Args:
-        name: one of `PRIOR_SIZES`.
-        fields: other fields of the config, which also go before those of the size.
+def with_size(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put layers, heads and width in the place of a `size`; what is said of them after it counts, what before does not.
 
     Raises:
-        ConfigError: there is no such size, or a field does not fit.
+        ValueError: there is no such size.
     """
-    if name not in PRIOR_SIZES:
-        raise ConfigError(f"there is no prior of size {name!r}: choose one of {', '.join(PRIOR_SIZES)}")
-    return PriorConfig.validated({**PRIOR_SIZES[name], **fields}, origin=f"the prior of size {name}")
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name != "size":
+            found[name] = value
+        elif value in PRIOR_SIZES:
+            found |= PRIOR_SIZES[value]
+        else:
+            raise ValueError(f"there is no prior of size {value!r}: choose one of {', '.join(PRIOR_SIZES)}")
+    return found

@@ -88,3 +88,10 @@ class TrainingExecution(ExecutionConfig):
     """Decoded images kept in memory between epochs."""
     shard_cache_bytes: int = Field(50 << 30, ge=0)
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
+
+
+class PriorTrainingExecution(TrainingExecution):
+    """How a prior's training runs."""
+
+    compile: bool = False
+    """Let torch.compile fuse the network: a minute at first, then faster steps. On a CPU it needs a C++ compiler."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vqgan_core.legacy.checkpoint_file import CheckpointError
 from vqgan_core.legacy.key_report import KeyReport
-from vqgan_core.legacy.their_config import TheirConfig
+from vqgan_core.legacy.their_config import Coordinates, TheirConfig
 from vqgan_core.prior import Prior
 
 __all__ = ["ImportedPrior", "PriorFacts"]
@@ -22,8 +22,8 @@ class PriorFacts:
     """Classes of a class-conditional prior."""
     sos_token: int | None = None
     """The image token that an unconditional one begins with."""
-    num_levels: int | None = None
-    """Into how many levels it is told coordinates."""
+    coordinates: Coordinates | None = None
+    """Coordinates that it is told."""
 
     def completed(self, theirs: TheirConfig | None, *, told_image: bool = False) -> PriorFacts:
         """The same with what the project's config says of the rest.
@@ -41,7 +41,7 @@ class PriorFacts:
                 "the number of attention heads leaves no trace in tensors: give the prior's config with --config, or "
                 "--num-heads"
             )
-        told = [facts.num_classes, facts.sos_token, facts.num_levels]
+        told = [facts.num_classes, facts.sos_token, facts.coordinates]
         if told_image and any(value is not None for value in told):
             raise CheckpointError(
                 "this prior is told the tokens of another image, whose tokenizer is in the file: leave --num-classes "
@@ -72,7 +72,7 @@ class PriorFacts:
             num_heads=theirs.num_heads if self.num_heads is None else self.num_heads,
             num_classes=self.num_classes if told else theirs.num_classes,
             sos_token=self.sos_token if told else theirs.sos_token,
-            num_levels=None if told else theirs.num_levels,
+            coordinates=None if told else theirs.coordinates,
         )
 
 

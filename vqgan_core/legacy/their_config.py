@@ -15,12 +15,22 @@ import yaml
 
 from vqgan_core.legacy.checkpoint_file import CheckpointError
 
-__all__ = ["Project", "TheirConfig", "read_config"]
+__all__ = ["Coordinates", "Project", "TheirConfig", "read_config"]
 
 Project = Literal["taming", "llamagen", "diffusers", "dalle"]
 
 _UNCONDITIONAL = "__is_unconditional__"
 _FIRST_STAGE = "__is_first_stage__"
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """How places in an image are told."""
+
+    num_levels: int
+    """Into how many levels they are cut."""
+    factor: int
+    """Pixels a cell along each axis."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,19 @@ class TheirConfig:
         return self.params.get("cond_stage_key")
 
     @property
-    def num_levels(self) -> int | None:
-        """Into how many levels a Net2NetTransformer is told coordinates; None: it is told something else."""
+    def coordinates(self) -> Coordinates | None:
+        """The coordinates that a Net2NetTransformer is told; None: it is told something else.
+
+        Raises:
+            CheckpointError: the config does not say which.
+        """
         stage = self.condition_stage
-        return stage.params.get("n_embed") if stage is not None and stage.target == "CoordStage" else None
+        if stage is None or stage.target != "CoordStage":
+            return None
+        try:
+            return Coordinates(stage.params["n_embed"], stage.params["down_factor"])
+        except KeyError as error:
+            raise CheckpointError(f"cond_stage_config of CoordStage lacks {error}") from None
 
     @property
     def other_condition(self) -> str | None:

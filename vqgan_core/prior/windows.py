@@ -10,6 +10,9 @@ can start at every n-th cell alone, where a condition has one token for so many 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -34,6 +37,29 @@ def sliding_windows(
     tops, lefts = torch.meshgrid(rows, columns, indexing="ij")
     own_rows, own_columns = _own(tops, lefts)
     return torch.stack([tops, lefts, own_rows, own_columns], dim=-1)
+
+
+class WindowRead(NamedTuple):
+    """What has to be read before one token of a large grid can be drawn."""
+
+    num_before: int
+    """Tokens before it in its window."""
+    is_new: bool
+    """Whether they have to be read again: the window moved, or more than one of them is new to it."""
+
+
+def window_reads(
+    grid: tuple[int, int], window: tuple[int, int], steps: tuple[int, int] = (1, 1)
+) -> Iterator[WindowRead]:
+    """What a cache saves: for each token of the grid, row by row, whether the window stands where it stood.
+
+    Args: as `sliding_windows`, which also says what is raised.
+    """
+    last: tuple[int, int, int] | None = None
+    for top, left, own_row, own_column in sliding_windows(grid, window, steps).flatten(0, 1).tolist():
+        num_before = own_row * window[1] + own_column
+        yield WindowRead(num_before, is_new=last != (top, left, num_before - 1))
+        last = (top, left, num_before)
 
 
 def scene_windows(grid: tuple[int, int], window: tuple[int, int]) -> Int[Tensor, "H W 3"]:

@@ -65,6 +65,8 @@ class PriorStep:
         self.prior.train()
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
         self.prior.transformer.activation_checkpointing = execution.activation_checkpointing
+        if execution.compile:
+            self.prior.transformer.compile(dynamic=False)  # in place: weights keep their names
         self._drops = streams.stream(training.seed, "condition dropout")
         self._corruption = Corruption(config, spec)
         self._best_weights: dict[str, Tensor] | None = None

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.ceph import free_port
+from tests.flows.conftest import NewHome
 from tests.flows.server.service import Service, until
 from tests.processes import Marked
 from tests.tiny import Published, write_preset
@@ -23,9 +24,9 @@ PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": 
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`tessera server`; its first start migrates a database, which takes half a minute."""
-    with served(tmp_path_factory.mktemp("prefect")) as found:
+def service(new_home: NewHome) -> Iterator[Service]:
+    """`tessera server`."""
+    with served(new_home("prefect")) as found:
         yield found
 
 

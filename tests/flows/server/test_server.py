@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from flows.cli import main
+from flows.local_server import Address
+from flows.server import serve
+from flows.server.serve import Plan
 from tests.flows.conftest import ROOT
 from tests.flows.server.service import Service
 
@@ -75,6 +79,18 @@ def test_furnishing_again_changes_nothing(service: Service) -> None:
     assert ids() == before
     pools = {pool["name"]: pool["concurrency_limit"] for pool in service.found("/work_pools/filter", {})}
     assert pools["gpu"] == 1, "what people have set stays"
+
+
+def test_every_gpu_has_a_worker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slots(num_gpus: int) -> list[tuple[str, str | None]]:
+        plan = Plan(Address(), ("cpu", "gpu"), num_gpus, Path())
+        return [(slot.pool, slot.gpu) for slot in serve._slots(plan)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert slots(1) == [("cpu", None), ("gpu", None)], "it sees what the machine has"
+    assert slots(2) == [("cpu", None), ("gpu", "0"), ("gpu", "1")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    assert slots(2) == [("cpu", None), ("gpu", "2"), ("gpu", "5")]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5"])  # noqa: S104 - refused is what is tested

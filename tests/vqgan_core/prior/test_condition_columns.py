@@ -11,7 +11,6 @@ from torch import Tensor
 from vqgan_core.config import PriorConfig, SamplingConfig, TokenSpec
 from vqgan_core.prior import Prior, Reading, beam_search, sample_tokens
 from vqgan_core.prior.cost import prior_cost
-from vqgan_core.prior.orders import inverse
 
 CODES = 7
 SPEC = TokenSpec.model_validate({
@@ -63,22 +62,6 @@ def told(prior: Prior) -> dict[str, Any]:
 
 @torch.no_grad()
 @EVERY
-def test_cached_logits_are_those_of_the_whole_sequence(kind: str, architecture: str, order: str) -> None:
-    prior = make_prior(kind, architecture, order)
-    expected, condition = prior(TOKENS, **told(prior)), told(prior)
-    prefix = prior.condition(condition["labels"], 4, columns=condition["columns"])
-    assert prefix.shape[1] == prior.num_prefix
-    cache = prior.transformer.new_cache(4, max_length=prior.max_length)
-    sequence, orders, steps = TOKENS[:, prior.order], prior.order[None], []
-    for step in range(6):
-        placement = prior.placement(orders, cache.length, prior.num_prefix + step)
-        newest = sequence[:, max(step - 1, 0) : step]
-        steps.append(prior.transformer(newest, None if step else prefix, cache, placement, num_last=1)[:, -1])
-    torch.testing.assert_close(torch.stack(steps, dim=1)[:, inverse(prior.order)], expected, **CLOSE)
-
-
-@torch.no_grad()
-@EVERY
 def test_every_condition_token_matters_to_every_token(kind: str, architecture: str, order: str) -> None:
     prior = make_prior(kind, architecture, order)
     condition = told(prior)
@@ -121,40 +104,6 @@ def test_a_dropped_condition_is_the_untold_one_whole(kind: str, architecture: st
     untold = prior.null_condition(4)
     assert torch.equal(embedded, torch.where(drop[:, None, None], untold, whole))
     assert bool((untold != whole).any(-1).all())
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("architecture", ["gpt", "modern"])
-@pytest.mark.parametrize("kind", ["map", "all"])
-def test_guided_greedy_samples_follow_the_uncached_logits(kind: str, architecture: str) -> None:
-    prior = make_prior(kind, architecture)
-    condition, guidance = told(prior), 2.5
-    config = SamplingConfig(temperature=0, guidance=guidance)
-    images = sample_tokens(prior, condition["labels"], range(4), config, columns=condition["columns"])
-    untold = prior(images, condition_drop=torch.ones(4, dtype=torch.bool), **condition)
-    guided = untold + guidance * (prior(images, **condition) - untold)
-    assert torch.equal(images, guided.argmax(-1))
-
-
-@pytest.mark.parametrize("architecture", ["gpt", "modern"])
-def test_an_image_depends_on_its_own_condition_and_seed_alone(architecture: str) -> None:
-    prior = make_prior("all", architecture)
-    config, seeds = SamplingConfig(guidance=8), [5, 6, 7, 8]
-    batch = sample_tokens(prior, LABELS, seeds, config, columns=TOLD)
-    for row in range(4):
-        one = {name: tokens[row : row + 1] for name, tokens in TOLD.items()}
-        alone = sample_tokens(prior, LABELS[row : row + 1], seeds[row : row + 1], config, columns=one)
-        assert torch.equal(alone[0], batch[row])
-    shifted = sample_tokens(prior, LABELS, seeds, config, columns={**TOLD, "map": TOLD["map"].roll(1, 0)})
-    assert not torch.equal(shifted, batch)
-
-
-@pytest.mark.parametrize("architecture", ["gpt", "modern"])
-def test_completion_keeps_known_tokens_in_any_order(architecture: str) -> None:
-    prior = make_prior("all", architecture, "random_annealed")
-    known = torch.where(drawn(2, 4, 6) == 1, TOKENS, -1)
-    full = sample_tokens(prior, LABELS, range(4), SamplingConfig(), known=known, known_first=True, columns=TOLD)
-    assert torch.equal(full[known >= 0], known[known >= 0])
 
 
 @torch.no_grad()

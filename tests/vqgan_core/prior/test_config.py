@@ -46,3 +46,16 @@ def test_what_only_training_needs_is_not_stored_with_the_weights() -> None:
     stored = config.model()
     assert (stored.order, stored.architecture) == ("z_curve", "modern")
     assert not {"token_corruption", "random_order"} & set(stored.model_dump())
+
+
+def test_a_size_stands_for_its_fields_and_what_comes_later_counts() -> None:
+    sizes = ("num_layers", "num_heads", "width")
+    config = TrainPriorConfig.load(overrides=["num_layers=2", "width=8", "num_heads=1", "size=110m"])
+    assert [getattr(config, name) for name in sizes] == [12, 12, 768]
+    config = TrainPriorConfig.load(overrides=["num_layers=9", "size=5m", "num_layers=2"])
+    assert [getattr(config, name) for name in sizes] == [2, 4, 256]
+    assert "size" not in config.recipe()
+    preset = {"num_layers": 3, "num_heads": 1, "width": 4}
+    assert TrainPriorConfig.model_validate({**preset, "size": "1m"}).width == 128
+    with pytest.raises(ConfigError, match="there is no prior of size '2m': choose one of 1m, 5m, 20m"):
+        TrainPriorConfig.load(overrides=["size=2m"])

@@ -131,23 +131,6 @@ def test_it_is_a_distribution_over_whole_images(architecture: str) -> None:
         torch.testing.assert_close(-prior.nll(beams.tokens[0]).sum(1), beams.log_probability[0], atol=1e-4, rtol=1e-4)
 
 
-@EVERY
-@pytest.mark.parametrize("sampling", [SamplingConfig(temperature=0), SamplingConfig(guidance=2.0, top_k=5)])
-def test_images_do_not_depend_on_their_batch(architecture: str, kind: str, sampling: SamplingConfig) -> None:
-    prior = make_prior(architecture, kind)
-    if not prior.is_conditional:
-        sampling = sampling.model_copy(update={"guidance": 1.0})
-    given, seeds = told(prior, 8), range(8)
-    batch = sample_tokens(prior, given["labels"], seeds, sampling, columns=given["columns"])
-    for i in range(8):
-        labels = None if given["labels"] is None else given["labels"][i : i + 1]
-        columns = None if given["columns"] is None else {n: v[i : i + 1] for n, v in given["columns"].items()}
-        assert torch.equal(sample_tokens(prior, labels, [i], sampling, columns=columns)[0], batch[i])
-    if sampling.temperature == 0:
-        with torch.no_grad():
-            assert torch.equal(prior(batch, **given).argmax(-1), batch)
-
-
 @EACH
 def test_completions_and_large_images(architecture: str) -> None:
     prior = make_prior(architecture)
