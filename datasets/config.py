@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from datasets.pair_config import FilesPair, PairConfig, PairName
-from vqgan_core.config import Config, ExecutionConfig
+from vqgan_core.config import Config, ExecutionConfig, FanOutConfig
 from vqgan_core.config.base import LATER
 
 
@@ -145,9 +145,11 @@ class ShardExecution(ExecutionConfig):
     """How sharding runs."""
 
     num_processes: int | None = Field(None, ge=1)
-    """Child processes that decode; null: one a core."""
+    """Child processes that decode, for each unit that is worked on; null: one a core, with fan_out one."""
     decode_timeout_seconds: float = Field(60.0, gt=0)
     """An image that takes longer is quarantined."""
+    fan_out: FanOutConfig = FanOutConfig()
+    """Where units are worked on at the same time."""
 
 
 class ShardConfig(Config):

@@ -9,7 +9,7 @@ shard that lost images the rows that are left are cut out of its old token file.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from datasets.corpus import Corpus, Record
 from datasets.images import Window
 from datasets.shard_cache import with_shard_cache
-from datasets.store import Artifact, Part, Store, Workspace
+from datasets.store import Artifact, InputRef, Part, Store, Workspace
 from datasets.token_file import TokenMeta, TokenRows, token_parquet, without_others
 from datasets.views import view_of
 from tasks.code_counts import CodeCounts, counted
@@ -29,6 +29,7 @@ from tasks.conditions import Shown, conditions_of, planes_and
 from tasks.drift import judge, measure, trained_on
 from tasks.encode_damage import DAMAGE, Damage, lost_shards
 from tasks.encoded_size import encoded_px, own_grid, plane_px, said
+from tasks.fan_out import check_reachable, fan_out
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
@@ -214,23 +215,20 @@ class _Encoder(_Units):
 def _build(
     config: EncodeConfig, corpus: Artifact, tokenizer: Artifact, others: Mapping[str, Artifact], work: Work
 ) -> Product:
-    encoder = _Encoder(config, corpus, tokenizer, others)
-    units = encoder.units()
-    counts = CodeCounts(encoder.meta.codebook_size, trained_on(tokenizer, work.store), work.store)
-    made: dict[_Unit, Part | Damage] = {}
-    encoded, started = 0, time.monotonic()
-    with work.reporter.bar("encode", len(units), "shards") as bar:
-        for done, unit in enumerate(units, start=1):
-            outcome: Part | Damage | None = encoder.part(unit, work.store)
-            if outcome is None:
-                work.lease.check()
-                outcome = encoder.make_part(unit, work.store)
-                encoded += len(encoder.keys_of(unit))
-            made[unit] = counts.add(unit, outcome) if isinstance(outcome, Part) else outcome
-            bar.update(done, {"images/s": encoded / (time.monotonic() - started)})
-    lost = lost_shards(made, encoder.corpus, list(encoder.splits), work.reporter.say)
+    check_reachable(config.execution.fan_out, work.store.url)
+    plan: _Units
+    if config.execution.fan_out.kind == "none":
+        plan = encoder = _Encoder(config, corpus, tokenizer, others)
+        open_maker: Callable[[], _Make] = partial(_maker_of, encoder, work.store)
+    else:
+        plan = _Units(config, corpus, tokenizer, others)
+        refs = [input_of(corpus), input_of(tokenizer)]
+        open_maker = partial(_open_maker, config, work.store, refs, {name: input_of(others[name]) for name in others})
+    counts = CodeCounts(plan.meta.codebook_size, trained_on(tokenizer, work.store), work.store)
+    made, device = _made(plan, open_maker, counts, work)
+    lost = lost_shards(made, plan.corpus, list(plan.splits), work.reporter.say)
     for unit in (unit for unit in made if unit.shard in lost):
-        if part := encoder.part(unit, work.store):  # another view of it was encoded while it was sound
+        if part := plan.part(unit, work.store):  # another view of it was encoded while it was sound
             counts.remove(unit, part)
     parts = [part for unit, part in made.items() if isinstance(part, Part) and unit.shard not in lost]
     given = request(config, corpus, tokenizer, others)
@@ -238,8 +236,59 @@ def _build(
     if warning := judge(drift, config.execution):
         work.reporter.say(f"encode: {warning}")
     files = {"codes.json": canonical_json({split: of.tolist() for split, of in counts.by_split.items() if of.any()})}
-    summary = _summary(encoder, counts.total, lost) | {"drift": None if drift is None else drift.to_json()}
-    return Product(files=files, parts=parts, summary=summary, device=str(encoder.device))
+    summary = _summary(plan, counts.total, lost) | {"drift": None if drift is None else drift.to_json()}
+    return Product(files=files, parts=parts, summary=summary, device=device)
+
+
+_Make = Callable[[_Unit], tuple[Part | Damage, str]]
+
+
+def _made(
+    plan: _Units, open_maker: Callable[[], _Make], counts: CodeCounts, work: Work
+) -> tuple[dict[_Unit, Part | Damage], str]:
+    """What every unit became, in the corpus' order, and the device on which those were made that were not there."""
+    units = plan.units()
+    made: dict[_Unit, Part | Damage] = {}
+    devices = set()
+    encoded, started = 0, time.monotonic()
+    with work.reporter.bar("encode", len(units), "shards") as bar:
+
+        def missing() -> Iterator[_Unit]:
+            for unit in units:
+                part = plan.part(unit, work.store)
+                if part is None:
+                    work.lease.check()
+                    yield unit
+                else:
+                    made[unit] = counts.add(unit, part)
+                    bar.update(len(made), {"images/s": encoded / (time.monotonic() - started)})
+
+        for unit, (part, device) in fan_out(plan.config.execution.fan_out, open_maker, missing(), name=_unit_name):
+            made[unit] = counts.add(unit, part) if isinstance(part, Part) else part
+            devices.add(device)
+            encoded += len(plan.keys_of(unit))
+            bar.update(len(made), {"images/s": encoded / (time.monotonic() - started)})
+    return {unit: made[unit] for unit in units}, max(devices, default="cpu")
+
+
+def _open_maker(config: EncodeConfig, store: Store, refs: Sequence[InputRef], others: Mapping[str, InputRef]) -> _Make:
+    """In a worker: what encodes units there."""
+    corpus, tokenizer = map(store.get, refs)
+    opened = {name: store.get(ref) for name, ref in others.items()}
+    return _maker_of(_Encoder(config, corpus, tokenizer, opened), store)
+
+
+def _maker_of(encoder: _Encoder, store: Store) -> _Make:
+    return partial(_make_part, encoder, store)
+
+
+def _make_part(encoder: _Encoder, store: Store, unit: _Unit) -> tuple[Part | Damage, str]:
+    """What a unit became, and the device on which it was made."""
+    return encoder.make_part(unit, store), str(encoder.device)
+
+
+def _unit_name(unit: _Unit) -> str:
+    return f"encode · {unit.name.removesuffix('.parquet')}"
 
 
 def _headway(
@@ -275,11 +324,11 @@ def _meta(config: EncodeConfig, model: TokenizerConfig, corpus: Corpus, artifact
     )
 
 
-def _summary(encoder: _Encoder, counts: NDArray[np.int64], lost: Mapping[str, int]) -> dict[str, Any]:
-    meta, usage = encoder.meta, CodeUsage(torch.from_numpy(counts))
+def _summary(plan: _Units, counts: NDArray[np.int64], lost: Mapping[str, int]) -> dict[str, Any]:
+    meta, usage = plan.meta, CodeUsage(torch.from_numpy(counts))
     records = {
-        split: encoder.corpus.num_records(split) - sum(lost.get(shard, 0) for shard in encoder.corpus.shards(split))
-        for split in encoder.corpus.splits
+        split: plan.corpus.num_records(split) - sum(lost.get(shard, 0) for shard in plan.corpus.shards(split))
+        for split in plan.corpus.splits
     }
     headline = f"{sum(records.values()):,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
     if meta.columns:
@@ -287,11 +336,11 @@ def _summary(encoder: _Encoder, counts: NDArray[np.int64], lost: Mapping[str, in
     return {
         "headline": headline,
         "records": records,
-        "views": list(encoder.config.all_views),
+        "views": list(plan.config.all_views),
         "grid": [meta.height, meta.width],
         "codebook_size": meta.codebook_size,
         "usage": usage.usage,
         "perplexity": usage.perplexity,
         "num_dead": usage.num_dead,
-        **({"damaged_shards": dict(lost)} if encoder.config.damaged_shards == "skip" else {}),
+        **({"damaged_shards": dict(lost)} if plan.config.damaged_shards == "skip" else {}),
     }

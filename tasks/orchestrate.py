@@ -36,7 +36,7 @@ def _record_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return record_name(request.stage.kind, request.fingerprint)
 
 
-def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+def worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Storage and network faults pass; everything else would fail again.
 
     A lost lease is one: this process stood still, another run builds the artifact, and the next try is served by it.
@@ -52,7 +52,7 @@ def _worth_a_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     retries=3,
     retry_delay_seconds=exponential_backoff(2),
     retry_jitter_factor=0.5,
-    retry_condition_fn=_worth_a_retry,
+    retry_condition_fn=worth_a_retry,
 )
 def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[str, Any]:
     """Build and publish one artifact; the result is its reference as plain JSON."""

@@ -8,8 +8,10 @@ new; what is gone stays in its shard and leaves the index.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,9 +24,11 @@ from datasets.ingest.parent import Parent
 from datasets.ingest.plan import Unit, plan_units
 from datasets.sources import Listing, Source, open_source
 from datasets.store import InputRef, Part, Store, Workspace
+from tasks.fan_out import check_reachable, fan_out
 from tasks.generations import SOURCE
 from tasks.progress import Quiet, Reporter
 from tasks.stage import Headway, Product, Request, Stage, Work
+from vqgan_core.config import ConfigError
 
 STAGE = Stage("shard", "1", "corpus")
 
@@ -105,22 +109,80 @@ class _Ingest:
 
 
 def _build(config: ShardConfig, source: Source, listing: Listing, parent: InputRef | None, work: Work) -> Product:
+    check_reachable(config.execution.fan_out, work.store.url)
     ingest = _Ingest(config, listing, parent, work.store)
-    parts: dict[int, Part] = {}
-    done = ingest.num_known
     with work.reporter.bar("shard", len(listing), "images") as bar, _Decoders(config) as decoders:
-        bar.update(done)
-        for unit in ingest.new_units():
-            part = work.store.part("corpus", unit.key)
-            if part is None:
-                work.lease.check()
-                tick = partial(_advance, bar.update, done)
-                result = build_unit(unit, source, config, decoders.pool(), tick)
-                part = work.store.put_part("corpus", unit.key, result.to_files(), counts_of(result))
-            parts[unit.index] = part
-            done += len(unit.entries)
-            bar.update(done)
-    return ingest.finish(parts)
+        tally = _Tally(bar.update, ingest.num_known)
+
+        def missing() -> Iterator[Unit]:
+            for unit in ingest.new_units():
+                part = work.store.part("corpus", unit.key)
+                if part is None:
+                    work.lease.check()
+                    yield unit
+                else:
+                    tally.add(unit, part)
+
+        def open_here() -> _UnitMaker:
+            return _UnitMaker(config, source, work.store, lambda: nullcontext(decoders.pool()), tally.tick)
+
+        fanned_out = config.execution.fan_out.kind != "none"
+        open_maker = partial(_open_maker, config, work.store) if fanned_out else open_here
+        for unit, part in fan_out(config.execution.fan_out, open_maker, missing(), name=_unit_name):
+            tally.add(unit, part)
+    return ingest.finish(dict(sorted(tally.parts.items())))
+
+
+class _Tally:
+    """The parts that are there, and how many images of the listing are done."""
+
+    def __init__(self, update: Callable[[int], None], done: int) -> None:
+        self.parts: dict[int, Part] = {}
+        self._update, self._done = update, done
+        update(done)
+
+    def add(self, unit: Unit, part: Part) -> None:
+        """A unit is done."""
+        self.parts[unit.index] = part
+        self._done += len(unit.entries)
+        self._update(self._done)
+
+    def tick(self, done: int) -> None:
+        """Of a unit that is not done yet, so many images are."""
+        self._update(self._done + done)
+
+
+@dataclass(frozen=True)
+class _UnitMaker:
+    """Makes the parts of units, in whichever process it is."""
+
+    config: ShardConfig
+    source: Source
+    store: Store
+    decoders: Callable[[], AbstractContextManager[DecodePool]]
+    tick: Callable[[int], None] | None = None
+
+    def __call__(self, unit: Unit) -> Part:
+        """A unit's part."""
+        with self.decoders() as pool:
+            result = build_unit(unit, self.source, self.config, pool, self.tick)
+        return self.store.put_part("corpus", unit.key, result.to_files(), counts_of(result))
+
+
+def _open_maker(config: ShardConfig, store: Store) -> _UnitMaker:
+    """In a worker: the source opened anew, and decoders for each unit."""
+    if multiprocessing.current_process().daemon:
+        raise ConfigError(
+            "images are decoded in child processes, which the workers of this cluster may not have: start them with "
+            "DASK_DISTRIBUTED__WORKER__DAEMON=False"
+        )
+    source = open_source(config.source, config.pairs)
+    execution = config.execution.model_copy(update={"num_processes": config.execution.num_processes or 1})
+    return _UnitMaker(config, source, store, partial(DecodePool, execution))
+
+
+def _unit_name(unit: Unit) -> str:
+    return f"shard · unit {unit.index}"
 
 
 def _headway(
@@ -144,10 +206,6 @@ class _Decoders(ExitStack):
         if self._pool is None:
             self._pool = self.enter_context(DecodePool(self._config.execution))
         return self._pool
-
-
-def _advance(update: Callable[[int], None], before: int, done: int) -> None:
-    update(before + done)
 
 
 def counts_of(result: UnitResult) -> dict[str, int]:

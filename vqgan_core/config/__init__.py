@@ -12,6 +12,7 @@ from vqgan_core.config.evaluation import (
     SweepConfig,
 )
 from vqgan_core.config.extractor import DinoV2Config, ExtractorConfig, InceptionConfig, MobileNetConfig
+from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, IntervalGuidance, PowerCosineGuidance
 from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
@@ -92,6 +93,7 @@ __all__ = [
     "EvaluateExecution",
     "ExecutionConfig",
     "ExtractorConfig",
+    "FanOutConfig",
     "FsqQuantizerConfig",
     "GuidanceSchedule",
     "GumbelQuantizerConfig",

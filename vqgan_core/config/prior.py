@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import INPUT, LATER, Config, ExecutionConfig
 from vqgan_core.config.conditions import ConditionConfig
+from vqgan_core.config.fan_out import FanOutConfig
 from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule
 from vqgan_core.config.sampling import CompletionConfig, NoCompletion, NoRejection, RejectionConfig
 from vqgan_core.config.sizes import with_size
@@ -280,6 +281,8 @@ class EncodeExecution(SampleExecution):
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
     drift_limit_bits: float | None = Field(None, gt=0, le=1)
     """The same above which the stage fails; null: never."""
+    fan_out: FanOutConfig = FanOutConfig()
+    """Where shards are encoded at the same time; each process that does so loads the tokenizer once."""
 
 
 class EncodeConfig(Config):

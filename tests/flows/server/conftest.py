@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.ceph import free_port
 from tests.flows.conftest import NewHome
 from tests.flows.server.service import Service, until
 from tests.processes import Marked
@@ -25,28 +26,32 @@ PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": 
 @pytest.fixture(scope="session")
 def service(new_home: NewHome) -> Iterator[Service]:
     """`tessera server`."""
-    home = new_home("prefect")
+    with served(new_home("prefect")) as found:
+        yield found
+
+
+@contextmanager
+def served(home: Path, pools: Sequence[str] = ("cpu", "gpu"), **environment: str) -> Iterator[Service]:
+    """`tessera server` in a home of its own, with workers of these pools."""
     marked = Marked()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     output = (home / "output.log").open("w")
     process = marked.start(
-        "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1",
-        environment={**IMPATIENT, **PLANTED, "PREFECT_HOME": str(home)}, output=output,
+        "-m", "flows.cli", "server", "--port", str(port), "--gpus", "1", "--pools", *pools,
+        environment={**IMPATIENT, **PLANTED, "PREFECT_HOME": str(home), **environment}, output=output,
     )  # fmt: skip
     found = Service(f"http://127.0.0.1:{port}/api", home, process)
     try:
-        until(lambda: _has_workers(found) or process.poll() is not None, "the server and its workers")
+        until(lambda: _has_workers(found, pools) or process.poll() is not None, "the server and its workers")
         assert process.poll() is None, (home / "output.log").read_text()
         yield found
     finally:
         marked.stop_all()
 
 
-def _has_workers(service: Service) -> bool:
+def _has_workers(service: Service, pools: Sequence[str]) -> bool:
     try:
-        return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in ("cpu", "gpu"))
+        return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in pools)
     except (httpx.HTTPError, OSError):
         return False
 
