@@ -15,7 +15,7 @@ from vqgan_core.config import TokenSpec, TrainPriorConfig
 from vqgan_core.prior.cost import BACKWARD_FACTOR, prior_cost
 from vqgan_core.training import PriorStep
 
-BATCH, SIDE, ENTRIES, CLASSES = 8, 16, 1024, 10
+BATCH, SIDE, ENTRIES, CLASSES = 4, 16, 1024, 10
 LAYERS, HEADS, WIDTH = (4, 8, 512) if DEVICE.type == "cpu" else (24, 16, 1024)
 
 

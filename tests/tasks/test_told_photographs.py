@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -90,13 +89,23 @@ def test_the_tokens_have_a_column_for_each_condition(photographs: PipelineConfig
         assert torch.equal(place, part.flatten().expand_as(place))
 
 
-@pytest.mark.parametrize(
-    ("column", "overrides"), [("small", {}), ("place", {}), ("edges", {"architecture": "pixelcnn", "num_layers": 2})]
-)
-def test_the_condition_matters(photographs: PipelineConfig, column: str, overrides: dict[str, Any]) -> None:
-    """Edges are faint: a prior that knows which of them are beside a cell, and need not learn it, sees them soonest."""
-    found = gains(photographs, {"condition_columns": [column], **overrides}, [column])
+@pytest.mark.parametrize("column", ["small", "place"])
+def test_the_condition_matters(photographs: PipelineConfig, column: str) -> None:
+    found = gains(photographs, {"condition_columns": [column]}, [column])
     assert found[column].is_no_chance, found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_edges_matter(photographs: PipelineConfig, seed: int) -> None:
+    """They are faint: a prior that knows which of them are beside a cell, and need not learn it, sees them soonest.
+
+    The set-up was chosen with seed 0, among several; seed 1 has no part in the choice.
+    """
+    training = prior()["training"] | {"seed": seed}
+    told = {"condition_columns": ["edges"], "architecture": "pixelcnn", "num_layers": 2, "training": training}
+    found = gains(photographs, told, ["edges"])["edges"]
+    print(f"edges, seed {seed}: {found.nats:.4f} ± {found.error:.4f} nats a token")  # noqa: T201 - for docs/log.md
+    assert found.is_no_chance, found
 
 
 def test_samples_are_told_held_out_records(photographs: PipelineConfig) -> None:
