@@ -126,10 +126,20 @@ class Ceph:
             except urllib.error.HTTPError:  # an answer, too
                 return
             except OSError:
-                for name, process in self._processes.items():
-                    assert process.poll() is None, f"{name} ended: {(self.state / f'{name}.out').read_text()[-2000:]}"
+                self._look_after()
                 assert time.monotonic() < deadline, f"no answer at {self.endpoint} after {_START_SECONDS:g} s"
                 time.sleep(0.2)
+
+    def _look_after(self) -> None:
+        """Fail if a process has ended; a disk that met its monitor too early is told "wrong fsid", and tries again."""
+        for name, process in tuple(self._processes.items()):
+            if process.poll() is not None:
+                said = self.state / f"{name}.out"
+                text = said.read_text()
+                assert name == "osd", f"{name} ended: {text[-2000:]}"
+                assert "wrong fsid" in text, f"{name} ended: {text[-2000:]}"
+                said.unlink()
+                self._spawn("osd", "ceph-osd", "-i", "0")
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket."""

@@ -19,7 +19,7 @@ from datasets.errors import CorpusError
 from datasets.files import MemoryFiles
 from datasets.images import DecodedCache
 from datasets.ingest.decode_pool import DecodePool
-from datasets.views import View
+from datasets.views import PlacedView
 from tests.datasets.conftest import Ingested, ingest
 from tests.datasets.images import png
 from vqgan_core.config import AugmentConfig
@@ -156,7 +156,7 @@ def test_shards_partition_a_split(corpus: Corpus) -> None:
 
 
 def test_mirrored_is_mirrored(corpus: Corpus) -> None:
-    plain, mirrored = (next(iter(corpus.sequential("val", 4, view=View(mirrored=m)))) for m in (False, True))
+    plain, mirrored = (next(iter(corpus.sequential("val", 4, view=PlacedView(mirrored=m)))) for m in (False, True))
     assert torch.equal(plain["images"].flip(-1), mirrored["images"])
 
 

@@ -16,7 +16,7 @@ from datasets.files import MemoryFiles
 from datasets.ingest.decode_pool import DecodePool
 from datasets.pair_config import FilesPair, LabelMaps, ValueMaps
 from datasets.planes import edges, low_resolution
-from datasets.views import View
+from datasets.views import PlacedView
 from tests.datasets.conftest import Ingested, ingest
 from vqgan_core.config import AugmentConfig, EdgesPlane, LowResolutionPlane, PlaneConfig, StoredPlane
 
@@ -109,7 +109,7 @@ def test_a_plane_in_place_of_the_images_reads_no_image(made: Ingested) -> None:
 
 def test_sequential_and_mirrored(places: Corpus) -> None:
     plain, mirrored = (
-        next(iter(places.sequential("train", 4, planes=PLANES, view=View(mirrored=m)))) for m in (False, True)
+        next(iter(places.sequential("train", 4, planes=PLANES, view=PlacedView(mirrored=m)))) for m in (False, True)
     )
     for name in ("images", "label_maps", "depth", "small"):
         assert torch.equal(plain[name].flip(-1), mirrored[name])

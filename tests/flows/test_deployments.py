@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -209,7 +209,9 @@ def config_schema(dotted: str) -> dict[str, Any]:
         if name == "source":
             model = importlib.import_module("datasets.config").FolderSource
             continue
-        model = model.model_fields[name].annotation
+        annotation = model.model_fields[name].annotation
+        choices = [choice for choice in get_args(annotation) if isinstance(choice, type)] or [annotation]
+        model = choices[0]  # of several kinds, the one that presets have
     found: dict[str, Any] = model.model_json_schema()["properties"][last]
     return found
 
