@@ -26,6 +26,7 @@ from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180.0
+EVENTS_SECONDS = 20.0
 LOG_NAME = "tessera-server.log"
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 _PR_SET_PDEATHSIG = 1
@@ -54,13 +55,38 @@ def local_server(*, debug: bool = False) -> Iterator[None]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, "INFO" if debug and name == "PREFECT_LOGGING_LEVEL" else value)
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings  # noqa: PLC0415 - import takes a second
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME  # noqa: PLC0415 - import takes a second
 
     if PREFECT_API_URL.value():
         yield
         return
-    with running_server(Path(PREFECT_HOME.value())) as server, temporary_settings({PREFECT_API_URL: server.url}):
+    with running_server(Path(PREFECT_HOME.value())) as server, api_of_this_process(server.url):
         yield
+
+
+@contextmanager
+def api_of_this_process(url: str) -> Iterator[None]:
+    """Talk to one server while the block runs, from every thread and every child.
+
+    Prefect's own `temporary_settings` hold in the threads that Prefect starts. Any other one, like that which hands on
+    the events of a process pool, would start a server for itself, which knows of no run. At the end, all events are
+    sent.
+    """
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - import takes a second
+    from prefect.events.worker import EventsWorker  # noqa: PLC0415
+
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        EventsWorker.drain_all(timeout=EVENTS_SECONDS)
+        if before is None:
+            del os.environ["PREFECT_API_URL"]
+        else:
+            os.environ["PREFECT_API_URL"] = before
+        refresh_global_settings_context()
 
 
 @dataclass(frozen=True)
@@ -104,14 +130,15 @@ def running_server(home: Path, address: Address | None = None) -> Iterator[Runni
     home.mkdir(parents=True, exist_ok=True)
     address = address or Address()
     port = address.port or _free_port()
+    url = f"http://{address.seen_from_here}:{port}/api"
     flags = [] if address.schedules else ["--no-scheduler", "--no-late-runs"]
     flags += [] if address.ui else ["--no-ui"]
     with (home / LOG_NAME).open("wb") as log:
         process = start_child(
             "server", "start", "--host", address.host, "--port", str(port), *flags, "--log-level", "ERROR",
-            environment={"PREFECT_HOME": str(home.absolute())}, log=log, module="flows.server.patient",
+            environment={"PREFECT_HOME": str(home.absolute()), "PREFECT_API_URL": url},
+            log=log, module="flows.server.patient",
         )  # fmt: skip
-    url = f"http://{address.seen_from_here}:{port}/api"
     try:
         with Console(stderr=True).status("starting a Prefect server"):
             _wait_until_healthy(process, url, Path(log.name))

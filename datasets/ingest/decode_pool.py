@@ -6,7 +6,6 @@ They end when their parent is gone, whichever way it went.
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import resource
@@ -57,6 +56,7 @@ class DecodePool:
         self.num_processes = execution.num_processes or default_num_processes()
         self._context = _context()
         self._tried = False
+        self._closed = False
         self._mutex = threading.Lock()
         self._pool = self._new_pool(self.num_processes)
 
@@ -66,16 +66,13 @@ class DecodePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._mutex:  # a thread that still reads ahead must neither end this pool, too, nor begin another
+            self._closed = True
         if kind is None:
             self._pool.close()
         else:
             self._pool.stop()
-        try:
-            self._pool.join()
-        except OSError as lost:
-            # A pool that is stopped closes its pipes while its own threads may have closed them: nothing is left open.
-            if kind is None or lost.errno != errno.EBADF:
-                raise
+        self._pool.join()
 
     def decode(
         self, data: bytes, name: str, recipe: Recipe, partners: Mapping[str, tuple[str, bytes]] | None = None
@@ -88,6 +85,7 @@ class DecodePool:
 
         Raises:
             IngestError: no child can start, since the script that runs this runs in every child, too.
+            RuntimeError: the pool was left.
         """
         call = Call(function, arguments)
         self._start(call)
@@ -119,6 +117,8 @@ class DecodePool:
 
     def _start(self, call: Call) -> None:
         with self._mutex:
+            if self._closed:
+                raise RuntimeError("this decode pool was left: nothing more can be decoded in it")
             if not self._tried:
                 _try_a_child(self._context)
                 self._tried = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -38,9 +39,13 @@ class GeneratedSource:
     """A source over an image sequence; entry `00000042.png` is image 42."""
 
     def __init__(self, images: ImageSequence, origin: str) -> None:
-        """Wrap a sequence; `origin` names it in messages."""
+        """Wrap a sequence; `origin` names it in messages.
+
+        Threads may read at once. Libraries need not bear that: they seek in one file, or draw from one generator.
+        """
         self._images = images
         self._origin = origin
+        self._one_at_a_time = threading.Lock()
 
     def list(self, progress: Progress | None = None) -> Listing:
         """All images, each with the hash of its PNG.
@@ -73,5 +78,7 @@ class GeneratedSource:
 
     def _png(self, index: int) -> bytes:
         buffer = io.BytesIO()
-        self._images.image(index).save(buffer, "PNG", compress_level=1)
+        with self._one_at_a_time:
+            image = self._images.image(index)
+        image.save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local_server import QUIET, running_server
+from flows.local_server import QUIET, api_of_this_process, running_server
 from tests.flows.command_line import CommandLine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,12 +54,8 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> NewHom
 @pytest.fixture(scope="session")
 def harness(new_home: NewHome) -> Iterator[str]:
     """A server that flows of this process run against; gives the URL of its API."""
-    from prefect.events.worker import EventsWorker  # noqa: PLC0415 - after the environment is set
-    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
-
-    with running_server(new_home("harness")) as server, temporary_settings({PREFECT_API_URL: server.url}):
+    with running_server(new_home("harness")) as server, api_of_this_process(server.url):
         yield server.url
-        EventsWorker.drain_all()
 
 
 @pytest.fixture

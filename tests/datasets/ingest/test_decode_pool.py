@@ -124,3 +124,12 @@ def test_as_many_children_as_told(num_processes: int) -> None:
         assert pool.num_processes == num_processes
         calls = [pool.call(pid) for _ in range(30)]
         assert 1 <= len({pool.result(call) for call in calls}) <= num_processes
+
+
+def test_a_pool_that_was_left_begins_nothing() -> None:
+    """A thread that reads ahead may come too late; it ended the pool a second time, and began another."""
+    with DecodePool(ShardExecution(num_processes=1)) as pool:
+        child = pool.result(pool.call(pid))
+    assert not alive(child)
+    with pytest.raises(RuntimeError, match="this decode pool was left"):
+        pool.call(pid)

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,14 @@ class TestTorchvision:
         assert all(e.label is not None and e.label.isdigit() for e in listing)
         assert source.read(next(iter(listing)))[:4] == b"\x89PNG"
         assert source.list().digest == listing.digest
+
+    def test_threads_read_what_one_reads(self) -> None:
+        """FakeData draws from torch's own generator: two threads at once gave other pixels than were listed."""
+        source = open_source(TorchvisionSource(name="FakeData"))
+        source._images._data.size = 6  # type: ignore[attr-defined] # its thousand large images take long
+        entries = list(source.list())
+        with ThreadPoolExecutor(8) as threads:
+            assert {data[:4] for data in threads.map(source.read, entries * 8)} == {b"\x89PNG"}
 
     def test_an_unknown_name(self) -> None:
         with pytest.raises(SourceError, match=r"no data set 'CIFAR11'; did you mean CIFAR10"):

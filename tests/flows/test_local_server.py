@@ -1,0 +1,24 @@
+"""Which server this process talks to while one runs for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL
+
+from flows.local_server import api_of_this_process
+
+
+def test_any_thread_and_child_talks_to_the_server() -> None:
+    """A thread of nobody's context saw no server, and Prefect started one for it."""
+    seen: list[str | None] = []
+    before = PREFECT_API_URL.value()
+    with api_of_this_process("http://127.0.0.1:9/api"):
+        thread = threading.Thread(target=lambda: seen.append(PREFECT_API_URL.value()))
+        thread.start()
+        thread.join()
+        assert seen == [PREFECT_API_URL.value()] == [os.environ["PREFECT_API_URL"]] == ["http://127.0.0.1:9/api"]
+    assert PREFECT_API_URL.value() == before
+    assert not EventsWorker._instances
