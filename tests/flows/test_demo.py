@@ -26,9 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def demo(tmp_path_factory: pytest.TempPathFactory, new_home: NewHome) -> tuple[Path, dict[str, str]]:
     """The digits preset, run from the command line as `make demo` does."""
     place = tmp_path_factory.mktemp("demo")
-    # One thread, as other tests run beside it: two that wait for each other on busy cores take twice as long.
-    given = {"PREFECT_HOME": str(new_home("demo-prefect")), "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **given}
+    environment = {**os.environ, "PREFECT_HOME": str(new_home("demo-prefect")), "OMP_WAIT_POLICY": "PASSIVE"}
     environment.pop("PREFECT_API_URL", None)
     run_demo(place, environment)
     return place, environment
