@@ -81,7 +81,7 @@ class SourceEntry:
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
         """The entry of a row, or of a row of a unit's table."""
         path, num_bytes, checksum, label, partners, *location = row
-        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners)) if partners else ()
         file, offset = location or (None, 0)
         return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
 

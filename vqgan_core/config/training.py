@@ -129,3 +129,5 @@ class PriorTrainingExecution(TrainingExecution):
     shard_weights: bool = False
     """Where several processes train: each holds its part of weights, gradients and moments (FSDP2), not a copy. For
     priors that a GPU cannot hold; checkpoints are the same."""
+    token_memory_bytes: int = Field(8 << 30, ge=0)
+    """Token files that are larger than this together are not held in memory, but read as training comes to them."""
