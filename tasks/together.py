@@ -26,6 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from datasets.order import check_share
 from tasks.checkpoints import newest_step
 from tasks.progress import Bar
 from tasks.stage import Work
@@ -51,12 +52,14 @@ def train_together(
         label: for people.
 
     Raises:
+        ValueError: a batch cannot be cut into equal shares.
         TrainingError: the numbers went bad, or processes died more often than `max_restarts` allows.
         TrainingInterrupted: SIGTERM came; the checkpoint is written.
         LeaseLost: another run has taken over.
     """
     if execution.world_size == 1:
         return
+    check_share(config.batch_size, 0, execution.world_size, config.accumulate_batches)
     with tempfile.TemporaryDirectory(prefix="tessera-training-") as folder:
         journal = Path(folder) / "journal.jsonl"
         journal.touch()

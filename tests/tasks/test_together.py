@@ -14,7 +14,7 @@ from datasets.store import Manifest, Store
 from tests.ceph import free_port
 from tests.processes import Marked
 from tests.tasks.runs import Run
-from tests.tiny import Published, write_preset
+from tests.tiny import Published, build, tiny_config, write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STAGE_OF = {"tokenizer": "train_tokenizer", "prior": "train_prior"}
@@ -131,3 +131,10 @@ def test_processes_that_die_every_time_end_the_run(published: Published, tmp_pat
     assert run.process.returncode != 0
     assert "a process of the training died more than 0 times: " in errors
     marked.assert_gone()
+
+
+def test_a_batch_that_has_no_equal_shares_is_refused_at_once(published: Published, tmp_path: Path) -> None:
+    store = published.without("prior", tmp_path / "store")
+    uneven = {"prior__training__batch_size": 9, "prior__execution__num_processes": NUM_PROCESSES}
+    with pytest.raises(ValueError, match="cannot take an equal share of a batch of 9"):
+        build(tiny_config(store.root, store.source, **uneven), "train_prior")
