@@ -9,6 +9,7 @@ to the bit, so which of the two reads is a matter of execution; the validation s
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from jaxtyping import Int64
 from datasets.errors import TokenError
 from datasets.files import Files
 from datasets.image_batches import Batch
-from datasets.order import WINDOW, Order, Position, record_words
+from datasets.order import WINDOW, Order, Position, check_share, record_words
 from datasets.prefetch import prefetched
 from datasets.store import Artifact
 from datasets.token_file import TokenMeta, read_token_file
@@ -111,6 +112,7 @@ class StreamedTokens:
         limit: int | None = None,
         target: str = TARGET,
         columns: Sequence[str] = (),
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Every record once, as `TokenDataset.sequential` has them; the split is in memory while it is read.
 
@@ -121,7 +123,7 @@ class StreamedTokens:
         if not paths:
             return iter(())
         whole = TokenDataset(self._files, paths)
-        return whole.sequential(split, batch_size, limit=limit, target=target, columns=columns)
+        return whole.sequential(split, batch_size, limit=limit, target=target, columns=columns, share=share)
 
 
 class StreamedBatches:
@@ -135,6 +137,18 @@ class StreamedBatches:
         self._first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         self._ahead = max(1, WINDOW * sum(counts) // len(counts) // 2 // batch_size)
         """Steps: half a window."""
+        self._share = (0, 1, 1)
+
+    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> StreamedBatches:
+        """The same batches, of which this process is given its part alone, as `TokenBatches.share`.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal shares.
+        """
+        check_share(self._batch_size, rank, world_size, num_pieces)
+        own = copy.copy(self)
+        own._share = (rank, world_size, num_pieces)
+        return own
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on; files are read ahead by threads, which end with the iterator."""
@@ -147,9 +161,9 @@ class StreamedBatches:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _batch(self, step: int, loader: _Loader) -> Batch:
-        position = self._order.batch(step, self._batch_size)
+        position = self._order.batch(step, self._batch_size, *self._share)
         numbers = self._units_of(position)
-        later = self._units_of(self._order.batch(step + self._ahead, self._batch_size))
+        later = self._units_of(self._order.batch(step + self._ahead, self._batch_size, *self._share))
         parts, places = [], []
         for number, unit in loader.units(np.unique(numbers), np.unique(later)).items():
             chosen = np.flatnonzero(numbers == number)

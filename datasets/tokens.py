@@ -9,6 +9,7 @@ million records of 256 tokens take 0.66 GB.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor
 from datasets.errors import TokenError, TokenMismatch
 from datasets.files import Files, ListedFiles
 from datasets.image_batches import Batch
-from datasets.order import Order, record_words
+from datasets.order import Order, check_share, record_words
 from datasets.prefetch import prefetched
 from datasets.token_file import TokenFile, TokenMeta, read_token_file
 from vqgan_core.config.tokens import TARGET
@@ -210,16 +211,21 @@ class TokenDataset:
         view: str | None = None,
         target: str = TARGET,
         columns: Sequence[str] = (),
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Every record once, in key order and one view (None: the first); the last batch is short.
+
+        A share (rank, number of processes) is every so-manieth record: together, the processes pass each once.
 
         Raises:
             TokenError: there is no such view or column.
         """
         number, read = self._view(view), self._read(target, columns)
         total = self.num_records(split) if limit is None else min(limit, self.num_records(split))
-        for start in range(0, total, batch_size):
-            yield self._split(split).batch(read, number, slice(start, min(start + batch_size, total)))
+        own = range(share[0], total, share[1])
+        for start in range(0, len(own), batch_size):
+            some = own[start : start + batch_size]
+            yield self._split(split).batch(read, number, slice(some.start, some.stop, some.step))
 
     def _read(self, target: str, columns: Sequence[str]) -> Read:
         for name in (target, *columns):
@@ -247,6 +253,18 @@ class TokenBatches:
         """Made by TokenDataset.batches."""
         self._split, self._batch_size, self._seed, self._read = split, batch_size, seed, read
         self._order = Order(split.counts, seed)
+        self._share = (0, 1, 1)
+
+    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> TokenBatches:
+        """The same batches, of which this process is given its part alone: an equal share of each piece.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal shares.
+        """
+        check_share(self._batch_size, rank, world_size, num_pieces)
+        own = copy.copy(self)
+        own._share = (rank, world_size, num_pieces)
+        return own
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on. No threads: a batch is a gather from memory."""
@@ -254,7 +272,7 @@ class TokenBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        position = self._order.batch(step, self._batch_size)
+        position = self._order.batch(step, self._batch_size, *self._share)
         records = self._split.by_file[position.records]
         words = record_words(1, self._seed, position.epochs, self._split.key_words[records])[:, 0]
         views = (words % np.uint64(self._split.num_views)).astype(np.int64)

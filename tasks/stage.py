@@ -79,6 +79,8 @@ class Request:
     label: str
     headway: Callable[[Store, Workspace], Headway] | None = None
     """What earlier runs left behind, found without computing or writing anything: for a plan."""
+    join: Callable[[Work], None] | None = None
+    """How to help a run that builds this already, where the config asks for several machines."""
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +105,8 @@ def execute(request: Request, store: Store, reporter: Reporter | None = None) ->
 
     def waiting(holder: Holder) -> None:
         teller.say(f"{request.label}: process {holder.pid} on {holder.host} computes this; waiting for it")
+        if request.join is not None and (lease := store.held(kind, name)) is not None:
+            request.join(Work(store, store.workspace(kind, name), lease, teller))
 
     with store.claim(kind, name, on_wait=waiting) as lease:
         if found := store.lookup(kind, name):  # somebody finished it while we waited

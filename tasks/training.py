@@ -14,6 +14,7 @@ from datasets.store import Store, Workspace
 from tasks.checkpoints import WorkspaceCheckpoints, newest_step
 from tasks.stage import Headway, Work
 from tasks.stopwatch import Stopwatch
+from vqgan_core import distributed
 from vqgan_core.config import TrainingConfig, TrainingExecution
 from vqgan_core.training import Batch, Batches, Progress, TrainResult, TrainStep, train
 from vqgan_core.training.progress import VALIDATED
@@ -40,7 +41,8 @@ def run_training(
         LeaseLost: another run has taken over.
     """
     with work.reporter.bar(label, config.num_steps, "steps") as bar, _sigterm() as asked:
-        if reached := newest_step(work.workspace):
+        reached = newest_step(work.workspace)
+        if 0 < reached < config.num_steps and distributed.rank() == 0:
             bar.say(f"goes on at step {reached} of {config.num_steps}, the last checkpoint of an earlier run")
 
         def report(progress: Progress) -> None:

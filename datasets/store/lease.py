@@ -28,7 +28,7 @@ from typing import Self
 from datasets.store.errors import LeaseLost, ObjectMissing, StoreError
 from datasets.store.storage import Storage
 
-__all__ = ["TTL_SECONDS", "Holder", "Lease", "acquire", "claim_path", "generations", "read_holder", "try_hold"]
+__all__ = ["TTL_SECONDS", "Holder", "Lease", "acquire", "claim_path", "generations", "held", "read_holder", "try_hold"]
 
 _LOG = logging.getLogger(__name__)
 TTL_SECONDS = 45.0
@@ -67,7 +67,10 @@ class Holder:
 
 
 class Lease:
-    """The right to compute and publish one artifact; made by `acquire`."""
+    """The right to compute and publish one artifact; made by `acquire`.
+
+    A copy in another process can `check`; the heart beats where it was acquired.
+    """
 
     def __init__(self, storage: Storage, folder: str, generation: int, holder: Holder, interval_seconds: float) -> None:
         self.generation = generation
@@ -78,6 +81,12 @@ class Lease:
         self._lost = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in ("_stop", "_thread")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _stop=threading.Event(), _thread=None)
 
     @property
     def lost(self) -> bool:
@@ -187,6 +196,13 @@ def _try_acquire(storage: Storage, folder: str, may_take: Callable[[Holder], boo
     if not storage.create(claim_path(folder, last + 1), mine.to_bytes()):
         return None
     return Lease(storage, folder, last + 1, mine, ttl_seconds / _BEATS_PER_TTL)
+
+
+def held(storage: Storage, folder: str) -> Lease | None:
+    """Somebody's lease, to `check` only: whoever works for the holder stops when another run takes over."""
+    numbers = generations(storage, folder)
+    holder = read_holder(storage, folder, numbers[-1]) if numbers else None
+    return None if holder is None or holder.released else Lease(storage, folder, numbers[-1], holder, TTL_SECONDS)
 
 
 def generations(storage: Storage, folder: str) -> list[int]:

@@ -142,6 +142,10 @@ class Store:
         folder = claim_folder(kind, fingerprint)
         return _lease.acquire(self.storage, folder, ttl_seconds=self._lease_ttl_seconds, on_wait=on_wait)
 
+    def held(self, kind: str, fingerprint: str) -> _lease.Lease | None:
+        """Return the lease of the run that computes an artifact now, to work for that run; None: nobody does."""
+        return _lease.held(self.storage, claim_folder(kind, fingerprint))
+
     def workspace(self, kind: str, fingerprint: str) -> Workspace:
         """Return the place of an artifact's partial work."""
         return Workspace(self.storage, work_folder(kind, fingerprint))

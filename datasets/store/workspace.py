@@ -16,6 +16,11 @@ class Workspace:
         self._storage = storage
         self._folder = folder
 
+    @property
+    def folder(self) -> str:
+        """Where it is in the store: names the artifact."""
+        return self._folder
+
     def put(self, name: str, data: bytes) -> None:
         """Write bytes whole, over those of the same name."""
         self._storage.write(self._path(name), data)

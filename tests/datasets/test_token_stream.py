@@ -90,6 +90,29 @@ def test_batches_are_those_of_the_reader_in_memory(files: dict[str, bytes], batc
         assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
+def test_shares_are_those_of_the_reader_in_memory_and_together_the_batch(files: dict[str, bytes]) -> None:
+    whole = TokenDataset(MemoryFiles(files), files)
+    tokens, _ = streamed(files)
+    for step in (0, 31):
+        batch = next(whole.batches("train", 12, seed=3)(step))["tokens"]
+        parts = []
+        for rank in range(2):
+            ours, theirs = (
+                next(reader.batches("train", 12, seed=3).share(rank, 2, 3)(step))["tokens"]
+                for reader in (tokens, whole)
+            )
+            assert torch.equal(ours, theirs)
+            parts.append(ours.chunk(3))
+        assert torch.equal(torch.cat([rows for piece in zip(*parts, strict=True) for rows in piece]), batch)
+    passes = [[b["tokens"] for b in tokens.sequential("val", 8, limit=21, share=(rank, 2))] for rank in range(2)]
+    assert [sum(map(len, own)) for own in passes] == [11, 10]
+    both = torch.zeros(21, 6, dtype=torch.int64)
+    both[0::2], both[1::2] = (torch.cat(own) for own in passes)
+    assert torch.equal(both, torch.cat([b["tokens"] for b in whole.sequential("val", 8, limit=21)]))
+    with pytest.raises(ValueError, match="12"):
+        tokens.batches("train", 12, seed=3).share(0, 5)
+
+
 def test_validation_is_that_of_the_reader_in_memory(files: dict[str, bytes]) -> None:
     tokens, counted = streamed(files)
     whole = TokenDataset(MemoryFiles(files), files)

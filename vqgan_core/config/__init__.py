@@ -63,6 +63,7 @@ from vqgan_core.config.tokenizer import (
 from vqgan_core.config.tokens import TokenSpec
 from vqgan_core.config.training import (
     PriorTrainingConfig,
+    PriorTrainingExecution,
     TokenizerTrainingConfig,
     TrainingConfig,
     TrainingExecution,
@@ -117,6 +118,7 @@ __all__ = [
     "PowerCosineGuidance",
     "PriorConfig",
     "PriorTrainingConfig",
+    "PriorTrainingExecution",
     "ProtocolConfig",
     "QuantizerConfig",
     "RandomOrderConfig",

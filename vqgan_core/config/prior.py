@@ -184,6 +184,17 @@ class TrainPriorConfig(PriorConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _layers_can_be_sharded(self) -> TrainPriorConfig:
+        if self.execution.shard_weights and self.architecture not in ("gpt", "modern"):
+            raise ValueError(
+                f"execution.shard_weights with architecture {self.architecture}: only gpt and modern are spread over "
+                "processes; leave it out"
+            )
+        if self.execution.shard_weights and self.execution.compile:
+            raise ValueError("execution.shard_weights and execution.compile do not go together: choose one of them")
+        return self
+
     def model(self) -> PriorConfig:
         """The part that is stored with the weights."""
         return PriorConfig(**{name: getattr(self, name) for name in PriorConfig.model_fields})

@@ -285,6 +285,15 @@ class TrainTokenizerConfig(TokenizerConfig):
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
+    def _skipped_shards_are_counted(self) -> Self:
+        if self.damaged_shards == "skip" and self.execution.world_size > 1:
+            raise ValueError(
+                f"damaged_shards skip counts in one process what it skips, and {self.execution.world_size} would "
+                f"train: repair the corpus (tessera verify), or train in one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _distributions_have_a_likelihood(self) -> Self:
         if (self.pixels == "logit_laplace") != (self.loss.pixel == "logit_laplace"):
             raise ValueError(

@@ -74,6 +74,14 @@ class PriorTrainingConfig(TrainingConfig):
 class TrainingExecution(ExecutionConfig):
     """How a training stage runs."""
 
+    num_processes: int = Field(1, ge=1)
+    """Processes that train together on this machine, each with a GPU where there are any; batch_size is over all."""
+    num_nodes: int = Field(1, ge=1)
+    """Machines, each with num_processes; start the same run on each, and those that find it begun join it."""
+    rendezvous: str | None = Field(None, pattern=r"^[^\s:/]+:\d+$")
+    """HOST:PORT at which several machines meet: one of them, and a port that is free there."""
+    max_restarts: int = Field(3, ge=0)
+    """When one of several processes dies, all start again from the last checkpoint; so many times at most."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """auto takes a GPU where there is one."""
     num_threads: int | None = Field(None, ge=1)
@@ -89,11 +97,37 @@ class TrainingExecution(ExecutionConfig):
     shard_cache_bytes: int = Field(50 << 30, ge=0)
     """Shards of a store on another machine kept on this one's disk, in TESSERA_CACHE; 0: every image is a request."""
 
+    @property
+    def world_size(self) -> int:
+        """Processes that train together, over all machines."""
+        return self.num_nodes * self.num_processes
+
+    @model_validator(mode="after")
+    def _machines_meet_somewhere(self) -> TrainingExecution:
+        if (self.num_nodes > 1) != (self.rendezvous is not None):
+            raise ValueError(
+                f"num_nodes {self.num_nodes} and rendezvous {self.rendezvous!r}: several machines need a place to "
+                "meet, HOST:PORT, and one needs none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_have_a_gpu_each(self) -> TrainingExecution:
+        if self.world_size > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"{self.world_size} processes cannot share device {self.device}: give cuda or auto, and each "
+                "process takes a GPU of its own"
+            )
+        return self
+
 
 class PriorTrainingExecution(TrainingExecution):
     """How a prior's training runs."""
 
     compile: bool = False
     """Let torch.compile fuse the network: a minute at first, then faster steps. On a CPU it needs a C++ compiler."""
+    shard_weights: bool = False
+    """Where several processes train: each holds its part of weights, gradients and moments (FSDP2), not a copy. For
+    priors that a GPU cannot hold; checkpoints are the same."""
     token_memory_bytes: int = Field(8 << 30, ge=0)
     """Token files that are larger than this together are not held in memory, but read as training comes to them."""

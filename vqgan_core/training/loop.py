@@ -258,13 +258,14 @@ class _Loop:
         )
 
     def _write(self) -> None:
+        step = self._step.state_dict()  # which all may have to put together
         if distributed.rank() > 0:
             return
         buffer = io.BytesIO()
         content = {
             "version": CHECKPOINT_VERSION,
             "loop": self.state.state_dict(),
-            "step": self._step.state_dict(),
+            "step": step,
             "random": streams.global_state(self._step.device),
         }
         torch.save(content, buffer)

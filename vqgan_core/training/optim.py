@@ -17,6 +17,7 @@ from vqgan_core import distributed
 from vqgan_core.config import PriorTrainingConfig, TokenizerTrainingConfig
 from vqgan_core.training.progress import NonFiniteError
 from vqgan_core.training.schedule import learning_rate
+from vqgan_core.training.sharding import is_sharded, load_whole_state, whole_state, whole_tensor
 
 ParamGroups = Sequence[Mapping[str, Any]]
 
@@ -46,7 +47,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
     """The global L2 norm of the gradients that there are."""
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return whole_tensor(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], norm: Float[Tensor, ""], max_norm: float | None) -> None:
@@ -100,8 +101,9 @@ class Optimized:
         self.optimizer.zero_grad(set_to_none=True)
 
     def mean_gradients(self) -> None:
-        """Average the gradients over all processes."""
-        distributed.mean_gradients(self.parameters)
+        """Average the gradients over all processes; those of a sharded module are averages already."""
+        if not is_sharded(self.module):
+            distributed.mean_gradients(self.parameters)
 
     def gradient_norm(self) -> Float[Tensor, ""]:
         """The global norm of the gradients."""
@@ -116,10 +118,9 @@ class Optimized:
         return rate
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, buffers and the optimiser's moments."""
-        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Weights, buffers and the optimiser's moments; all processes call this."""
+        return whole_state(self.module, self.optimizer)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_whole_state(self.module, self.optimizer, state)

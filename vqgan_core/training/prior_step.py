@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqgan_core import distributed
 from vqgan_core.config import TokenSpec, TrainPriorConfig
@@ -27,6 +27,7 @@ from vqgan_core.training.loop import Batch
 from vqgan_core.training.optim import Optimized, require_finite
 from vqgan_core.training.pieces import pieces
 from vqgan_core.training.precision import autocast, prepare, resolve_device
+from vqgan_core.training.sharding import shard, whole_weights
 from vqgan_core.training.start import require_same_prior
 
 
@@ -63,6 +64,10 @@ class PriorStep:
             require_same_prior(start.config, start.spec, config, spec)
             self.prior.load_state_dict(start.state_dict())
         self.prior.train()
+        if execution.shard_weights and distributed.world_size() > 1:
+            layers = self.prior.transformer.layers
+            assert isinstance(layers, nn.ModuleList), "the config refuses other architectures"
+            shard(self.prior, layers, self.device, "nll")
         self._trained = Optimized(self.prior, training, groups=decay_groups(self.prior, training.weight_decay))
         self.prior.transformer.activation_checkpointing = execution.activation_checkpointing
         if execution.compile:
@@ -164,4 +169,4 @@ class PriorStep:
         self._validations_since_best += 1
         if nll < self._best_nll:
             self._best_nll, self._validations_since_best = nll, 0
-            self._best_weights = {name: value.cpu().clone() for name, value in self.prior.state_dict().items()}
+            self._best_weights = whole_weights(self.prior)
