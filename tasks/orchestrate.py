@@ -71,7 +71,13 @@ def title(request: Request, name: str) -> str:
     return " · ".join([stage, name, *special, request.fingerprint[:8]])
 
 
-def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | None = None) -> Outcome:
+def run(
+    request: Request,
+    store: StoreConfig,
+    name: str,
+    reporter: Reporter | None = None,
+    timeout_seconds: float | None = None,
+) -> Outcome:
     """Run a stage inside a flow: served from the cache, or built.
 
     Args:
@@ -79,6 +85,7 @@ def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | No
         store: where from and where to.
         name: of the config, for people.
         reporter: where progress is told; None: on the run's page, and as lines.
+        timeout_seconds: after which a try is interrupted, and the next one begins; None: never.
 
     Raises:
         Exception: whatever the stage raised, after the task's own retries.
@@ -90,6 +97,7 @@ def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | No
         task_run_name=title(request, name),
         result_storage=StageRecords.open(store),
         refresh_cache=not there,
+        timeout_seconds=timeout_seconds,
     )(request, store, reporter or ProgressPage(Terminal()), return_state=True)
     state.result(raise_on_failure=True)
     found = shelf.lookup(request.stage.kind, request.fingerprint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,21 @@ def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception)
     with pytest.raises(type(error), match=error.args[0]):
         _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_stage_that_hangs_is_tried_again(published: Published, tmp_path: Path) -> None:
+    stage = Flaky(published, tmp_path / "store", [])
+    hangs = iter([3600.0])
+
+    def build(work: Any) -> Any:
+        time.sleep(next(hangs, 0))
+        return stage.build(work)
+
+    request = dataclasses.replace(stage.request, build=build)
+    outcome = _in_a_flow(lambda: orchestrate.run(request, stage.config, "tiny", timeout_seconds=6))
+    assert outcome[1] == "Completed"
+    assert outcome[2].digest == published.artifacts["corpus"].manifest.digest
 
 
 @pytest.mark.usefixtures("no_delay")
