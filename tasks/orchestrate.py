@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 from typing import Any
+from uuid import UUID
 
 from prefect import State, task
 from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
@@ -59,10 +61,20 @@ def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[st
     get_run_logger().info("%s: building %s", request.stage.name, request.fingerprint)
     try:
         return execute(request, Store.open(store), reporter).model_dump(mode="json")
-    except TrainingInterrupted:
-        if deployment.id:  # the checkpoint is written: now Prefect may have its signal, and cancel or retry the run
-            signal.raise_signal(signal.SIGTERM)
+    except TrainingInterrupted:  # the checkpoint is written
+        if deployment.id and not _is_cancelled():
+            signal.raise_signal(signal.SIGTERM)  # now Prefect may have its signal, and put the run back into its queue
         raise
+
+
+def _is_cancelled() -> bool:
+    """Whether people want the run around this task to end: its worker sees to it, and a crash would bring it back.
+
+    Prefect (3.8.8) tells a process why it gets SIGTERM only while its own handler is in place, which a training's is.
+    """
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(str(flow_run.id))).state
+    return state is not None and state.is_cancelling()
 
 
 def title(request: Request, name: str) -> str:

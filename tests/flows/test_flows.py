@@ -27,6 +27,7 @@ from flows.train_prior import train_prior
 from flows.train_tokenizer import train_tokenizer
 from tasks import orchestrate
 from tasks.pipeline import STEPS, NotPublished, Pipeline
+from tasks.stage import Product, Request, Stage, Work
 from tests.flows.command_line import CommandLine
 from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
 
@@ -242,18 +243,19 @@ def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception)
 
 
 @pytest.mark.usefixtures("no_delay")
-def test_a_stage_that_hangs_is_tried_again(published: Published, tmp_path: Path) -> None:
-    stage = Flaky(published, tmp_path / "store", [])
+def test_a_stage_that_hangs_is_tried_again(tmp_path: Path) -> None:
     hangs = iter([3600.0])
 
-    def build(work: Any) -> Any:
+    def build(_: Work) -> Product:
         time.sleep(next(hangs, 0))
-        return stage.build(work)
+        return Product(files={"one.txt": b"done"})
 
-    request = dataclasses.replace(stage.request, build=build)
-    outcome = _in_a_flow(lambda: orchestrate.run(request, stage.config, "tiny", timeout_seconds=6))
+    request = Request(Stage("hang", "1", "corpus"), recipe={}, inputs=(), build=build, label="hang")
+    store = StoreConfig(url=str(tmp_path / "store"))
+    outcome = _in_a_flow(lambda: orchestrate.run(request, store, "tiny", timeout_seconds=3))
     assert outcome[1] == "Completed"
-    assert outcome[2].digest == published.artifacts["corpus"].manifest.digest
+    assert Store.open(store).get(outcome[2]).read("one.txt") == b"done"
+    assert next(hangs, None) is None, "the first try did hang"
 
 
 @pytest.mark.usefixtures("no_delay")

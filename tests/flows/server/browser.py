@@ -20,7 +20,11 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--window-size=1400,2400", "--remote-debugging-port=0",
 ]  # fmt: skip
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 60.0
+#: Note what comes to the page; a message may leave it again after seconds.
+_LISTEN = """window.heard = []; new MutationObserver(changes => changes.forEach(change =>
+    window.heard.push(change.target.textContent))).observe(
+    document.body, {childList: true, subtree: true, characterData: true})"""
 
 
 @dataclass
@@ -64,10 +68,18 @@ class Browser:
         return answer["result"].get("value")
 
     def press(self, name: str) -> None:
-        """Press the button that is called like this, once it can be pressed."""
+        """Press the button that is called like this, once it can be pressed; from then on `hears` listens."""
         found = f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(name)})"
         until(lambda: self.run(f"Boolean({found} && !{found}.disabled)"), f"a button {name}", seconds=PATIENCE_SECONDS)
-        self.run(f"{found}.click()")
+        self.run(f"{_LISTEN}; {found}.click()")
+
+    def hears(self, wanted: str) -> None:
+        """Wait until the page has said this since a button was pressed, be it for a moment."""
+        heard = "window.heard.join(' ')"
+        try:
+            until(lambda: wanted in str(self.run(heard)), "the page", seconds=PATIENCE_SECONDS)
+        except AssertionError:
+            raise AssertionError(f"the page has not said {wanted!r}, but: {self.run(heard)}") from None
 
     def _tell(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)

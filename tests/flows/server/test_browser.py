@@ -53,7 +53,7 @@ def test_a_wrong_value_is_refused_before_there_is_a_run(service: Service, tab: B
     before = service.found(path, of_it)
     tab.open(f"{_form(service, ui)}?parameters={quote(json.dumps({'size_px': 0}))}")
     tab.press("Submit")
-    tab.reads("0 is less than the minimum of 1")
+    tab.hears("0 is not valid under any of the given schemas")
     assert service.found(path, of_it) == before
 
 

@@ -92,6 +92,6 @@ def test_preemption_and_cancellation_write_a_checkpoint(
     until(lambda: not processes(run), "the end of its process")
     with capsys.disabled():
         sys.stdout.write(f"\ncancelled: checkpoint and end after {time.monotonic() - asked:.1f} s\n")
-    assert row["state"]["type"] == "CANCELLED"
+    assert row["state"]["type"] == "CANCELLED", service.history(run)
     assert onlooker.last_step("tokenizer") > step
     assert {manifest.kind for manifest in Store.open(str(root)).artifacts()} == {"corpus"}

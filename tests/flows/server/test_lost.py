@@ -48,17 +48,11 @@ def test_a_run_without_heartbeats_goes_back_to_its_queue(service: Service) -> No
         try:
             events = [_heartbeat(run, furnish.TAG), _heartbeat(another, "of-others")]
             service.post("/events", events).raise_for_status()
-            until(lambda: "AwaitingRetry" in _history(service, run), "the run in its queue again")
-            assert _history(service, run)[:3] == ["Running", "Crashed", "AwaitingRetry"], "crashed once"
-            assert _history(service, another) == ["Running"], "runs of others are theirs"
+            until(lambda: "AwaitingRetry" in service.history(run), "the run in its queue again")
+            assert service.history(run)[:3] == ["Running", "Crashed", "AwaitingRetry"], "crashed once"
+            assert service.history(another) == ["Running"], "runs of others are theirs"
         finally:
             _delete(service, run, another)
-
-
-def _history(service: Service, run: str) -> list[str]:
-    """The names of the states that a run was in."""
-    rows = service.get(f"/flow_run_states/?flow_run_id={run}")
-    return [str(row["name"]) for row in sorted(rows, key=lambda row: str(row["timestamp"]))]
 
 
 def _delete(service: Service, *runs: str) -> None:
