@@ -44,7 +44,7 @@ def main() -> int:
     runs = [_run(api, deployment, options.preset) for _ in range(2)]
     last = _artifacts(api, runs[1])
     pages = {
-        "form": (f"deployments/deployment/{deployment}/run", 2000),
+        "form": (f"deployments/deployment/{deployment}/run", 2260),
         "run": (f"runs/flow-run/{runs[1]}", 800),
         "report": (f"artifacts/artifact/{last['evaluation']}", 2300),
         "tokenizer": (f"artifacts/artifact/{last['tokenizer']}", 2300),
