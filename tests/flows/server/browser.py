@@ -38,10 +38,6 @@ class Browser:
         """Go to a page; what its scripts make of it comes later."""
         self._tell("Page.navigate", url=url)
 
-    def html(self) -> str:
-        """The page as its scripts have left it."""
-        return str(self.run("document.documentElement.outerHTML"))
-
     def text(self) -> str:
         """What can be read on it."""
         return str(self.run("document.body ? document.body.innerText : ''"))

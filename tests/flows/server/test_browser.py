@@ -68,4 +68,5 @@ def test_an_artifact_shows_its_pictures(service: Service, tab: Browser, journey:
     loaded = "[...document.images].filter(i => i.src.startsWith('data:image/{}') && i.naturalWidth > 0).length"
     until(lambda: tab.run(loaded.format("png")) == 1, "the picture of reconstructions")
     until(lambda: tab.run(loaded.format("svg")) == 3, "the curves")
-    assert 'href="/v2/artifacts/key/corpus-' in tab.html()
+    link = "Boolean(document.querySelector('a[href^=\"/v2/artifacts/key/corpus-\"]'))"
+    until(lambda: tab.run(link), "the link to the corpus' page")
