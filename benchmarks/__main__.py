@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,18 +18,23 @@ from benchmarks.roofline import Roofline
 from benchmarks.suites import SUITES
 
 
-def main() -> int:
-    """Run the named suites, or all."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the named suites, or all.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all without it")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="another checkout, measured on the same work")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure only work with this in its name")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md; takes all suites")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if unknown := [name for name in options.suites if name not in SUITES]:
         parser.error(f"there is no benchmark {unknown[0]!r}: choose from {', '.join(SUITES)}")
-    if options.write and options.suites:
-        parser.error("--write takes all suites: a page of some would look like a page of all; leave the names out")
+    if options.write and (options.suites or options.only):
+        parser.error("--write takes everything: a page of some would look like a page of all; leave the names out")
     torch.set_num_threads(options.threads)
     roofline = Roofline.measured()
     _say(f"{page.machine()}\n{roofline.line()}\n")
@@ -44,6 +49,8 @@ def _run(suite: str, roofline: Roofline, options: argparse.Namespace) -> Iterato
     peers = peer_process(options.peer, suite, options.threads) if options.peer is not None else nullcontext()
     with peers as peer:
         for index, pair in enumerate(SUITES[suite]()):
+            if options.only not in pair.name:
+                continue
             result = _measured(pair, index, roofline, peer)
             _say(result.line())
             yield result

@@ -1,13 +1,14 @@
 """The data side: listing, sharding and reading images, and reading tokens; memory against the number of listed keys.
 
     python -m benchmarks.data              # everything, with 10,000, 100,000 and a million keys
-    python -m benchmarks.data 10000        # other numbers of keys
+    python -m benchmarks.data 10000        # so many keys, and nothing else
+    python -m benchmarks data              # images and tokens alone, as in docs/benchmarks.md
 
 Keys are listed by s3fs from a server in this process that makes up pages of 1,000 as S3 would send them, each number of
 keys in a process of its own, whose peak of memory is printed beside what it had before it began, and processor time
-taken, not the clock's. Images are synthetic
-photographs of 256 px; everything is set against decoding the same files with Pillow in a loop, in the same run. Tokens
-are set against a memory-mapped array of the same tokens, read in random rows.
+taken, not the clock's. Images are synthetic photographs of 256 px; everything is set against decoding the same files
+with Pillow in a loop, in the same run. Tokens are set against a memory-mapped array of the same tokens, read in random
+rows.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ from datasets.ingest.finish import finish
 from datasets.ingest.plan import plan_units
 from datasets.sources import open_source
 from datasets.token_file import TokenMeta, TokenRows, token_parquet
+from datasets.token_stream import StreamedTokens
 from datasets.tokens import TokenDataset
 
 KEYS = (10_000, 100_000, 1_000_000)
 PAGE = 1000
 NUM_IMAGES, SIZE_PX, BATCH = 512, 256, 32
-NUM_RECORDS, NUM_TOKENS, CODEBOOK = 50_000, 256, 1024
+NUM_RECORDS, NUM_TOKENS, CODEBOOK, A_FILE = 50_000, 256, 1024, 2000
 TOKEN_BATCH, TOKEN_BATCHES = 256, 100
 
 
@@ -57,11 +59,17 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(json.dumps(_list(arguments[1])) + "\n")
         return 0
     _listings(tuple(map(int, arguments)) or KEYS)
-    with tempfile.TemporaryDirectory() as folder:
-        for pair in (*image_pairs(Path(folder)), *token_pairs(Path(folder))):
-            sys.stdout.write(measure(pair).line())
-            sys.stdout.flush()
+    for pair in () if arguments else pairs():
+        sys.stdout.write(measure(pair).line())
+        sys.stdout.flush()
     return 0
+
+
+def pairs() -> Iterator[Pair]:
+    """Images, then tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from image_pairs(Path(folder))
+        yield from token_pairs(Path(folder))
 
 
 def _listings(counts: tuple[int, ...]) -> None:
@@ -116,7 +124,7 @@ def image_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def token_pairs(folder: Path) -> Iterator[Pair]:
-    """The token reader."""
+    """The token readers: in memory, and streamed."""
     tokens = np.random.default_rng(0).integers(0, CODEBOOK, (NUM_RECORDS, NUM_TOKENS), dtype=np.uint16)
     meta = TokenMeta(
         tokenizer_fingerprint="f" * 64,
@@ -126,24 +134,34 @@ def token_pairs(folder: Path) -> Iterator[Pair]:
         height=16,
         width=16,
     )
-    keys = [f"{number:032x}" for number in range(NUM_RECORDS)]
-    rows = TokenRows("train", "center", keys, [0] * NUM_RECORDS, ["0" * 64] * NUM_RECORDS, tokens)
-    files = MemoryFiles({"a.parquet": token_parquet(meta, rows)})
+    stored = {f"{start:08d}.parquet": _token_file(meta, tokens, start) for start in range(0, NUM_RECORDS, A_FILE)}
+    files, sizes = MemoryFiles(stored), {name: len(data) for name, data in stored.items()}
     np.save(folder / "tokens.npy", tokens)
     mapped = np.load(folder / "tokens.npy", mmap_mode="r")
     order = np.random.default_rng(1).integers(0, NUM_RECORDS, (TOKEN_BATCHES, TOKEN_BATCH))
-    batches = TokenDataset(files, ["a.parquet"]).batches("train", TOKEN_BATCH, seed=0)
 
     def from_the_map() -> list[object]:
         return [mapped[batch].astype(np.int64) for batch in order]
 
     count = TOKEN_BATCHES * TOKEN_BATCH * NUM_TOKENS
+    readers = {"in memory": TokenDataset(files, sizes), "streamed": StreamedTokens(files, sizes)}
+    for name, reader in readers.items():
+        batches = reader.batches("train", TOKEN_BATCH, seed=0)
+        yield Pair(
+            f"token batches, {name}", "tokens/s", count,
+            lambda b=batches: list(islice(b(0), TOKEN_BATCHES)),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+            from_the_map,
+        )  # fmt: skip
     yield Pair(
-        "token batches", "tokens/s", count, lambda: list(islice(batches(0), TOKEN_BATCHES)), from_the_map
-    )  # fmt: skip
-    yield Pair(
-        "opening a token dataset", "tokens/s", tokens.size, lambda: TokenDataset(files, ["a.parquet"]), from_the_map
-    )  # fmt: skip
+        "reading all tokens into memory", "tokens/s", tokens.size, lambda: TokenDataset(files, sizes), from_the_map
+    )
+
+
+def _token_file(meta: TokenMeta, tokens: np.ndarray, start: int) -> bytes:
+    keys = [f"{number:032x}" for number in range(start, min(start + A_FILE, len(tokens)))]
+    count = len(keys)
+    rows = TokenRows("train", "center", keys, [0] * count, ["0" * 64] * count, tokens[start : start + count])
+    return token_parquet(meta, rows)
 
 
 def _decode_all(images: list[bytes]) -> None:

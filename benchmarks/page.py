@@ -30,7 +30,8 @@ def rendered(results: Sequence[Result], roofline: Roofline) -> str:
     has_peer = any(result.peer is not None for result in results)
     return _TEMPLATE.format(
         machine=machine(), command=_command(), load=_load(), roofline=roofline.line(), targets=_targets(results),
-        table=_table(results, has_peer), other_device=_OTHER_DEVICE if DEVICE.type == "cpu" else "",
+        table=_table([result for result in results if not result.pair.per], has_peer), costs=_costs(results),
+        other_device=_OTHER_DEVICE if DEVICE.type == "cpu" else "",
     )  # fmt: skip
 
 
@@ -123,6 +124,16 @@ def _cells(result: Result, has_peer: bool) -> list[str]:
     return [*cells, "" if result.peer is None else f"{result.peer:.2f} ×"] if has_peer else cells
 
 
+def _costs(results: Sequence[Result]) -> str:
+    """Of what is done around the work."""
+    rows = [["work", "with Prefect", "without", "more", "quartiles"], ["---"] * 5]
+    for result in (result for result in results if result.pair.per):
+        low, middle, high = result.excess
+        done, plain = (f"{value:,.1f} {result.pair.unit}" for value in (result.ours, result.plain))
+        rows.append([result.pair.name, done, plain, f"{middle:.1f} ms a {result.pair.per}", f"{low:.1f} to {high:.1f}"])
+    return _as_table(rows)
+
+
 def _as_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -148,6 +159,14 @@ Roofline of the same run: {roofline}.
 A target is reached by the best of the rows that name it. Where that is bf16 or fp16, it is a choice in the config
 (`training.precision`, `encode.precision`, `sample.precision`), never a default.
 
+## What Prefect costs
+
+{costs}
+
+The cached pipeline is a Prefect flow, against plain calls of the same stages. Shards of a fan-out do nothing, so that
+what is left is handing them out, to two workers, and their states in the server's database, against a loop; clusters
+are running already.
+
 ## Everything
 
 {table}
@@ -155,12 +174,11 @@ A target is reached by the best of the rows that name it. Where that is bf16 or 
 Each row is our way and a plain one in turns, five times (sampling of 256 tokens: three times), on the same machine in
 the same run, after one turn that does not count. Ratios are taken within a turn; shown are the median and the
 quartiles, between which half of the turns lie. Time is the processor's, not the clock's, but for what waits for other
-processes (the cached pipeline) and on a GPU.
+processes (what Prefect costs) and on a GPU.
 
 The plain way (benchmarks/plain.py) is the same published architecture as one writes it first: eager fp32, attention as
 a full softmax, no cache or one that is concatenated at each step, two autoencoder passes a training step. Readers are
-set against decoding the same files in a loop; tokens against encoding the images in every step; the cached pipeline as
-a Prefect flow against plain calls of the same stages. The bound is the larger of operations / matrix products and
-bytes / copy; what a row has to compute and read is counted from the model (`tokenizer_cost`, `prior_cost`,
-benchmarks/sampling.py).
+set against decoding the same files in a loop; tokens against encoding the images in every step. The bound is the larger
+of operations / matrix products and bytes / copy; what a row has to compute and read is counted from the model
+(`tokenizer_cost`, `prior_cost`, benchmarks/sampling.py).
 """

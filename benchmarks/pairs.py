@@ -37,6 +37,8 @@ class Pair:
     repeats: int = REPEATS
     on_the_clock: bool = False
     """Whether waiting for other processes is part of the work."""
+    per: str = ""
+    """Where ours is plain with something around it, and what is asked is how much longer that takes: for each what."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,19 @@ class Result:
     """What bounds it."""
     peer: float | None = None
     """Median ratio of the peer's time to ours; above 1: ours is faster."""
+    excess: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Milliseconds a unit of work that ours takes longer than plain: lower quartile, median, upper quartile."""
 
     def line(self) -> str:
         """For the terminal."""
+        start = f"{self.pair.name:<56}{self.ours:>11.1f} {self.pair.unit:<9} plain {self.plain:>10.1f}"
+        if self.pair.per:
+            low, middle, high = self.excess
+            return f"{start}  + {middle:.1f} ms a {self.pair.per} ({low:.1f} to {high:.1f})\n"
         low, high = self.quartiles
         share = "" if self.share is None else f"  {self.share:.0%} of {self.limit}"
         peer = "" if self.peer is None else f"  peer x {self.peer:.2f}"
-        return (
-            f"{self.pair.name:<56}{self.ours:>11.1f} {self.pair.unit:<9} plain {self.plain:>10.1f}  x {self.ratio:.2f} "
-            f"({low:.2f} to {high:.2f}){share}{peer}\n"
-        )
+        return f"{start}  x {self.ratio:.2f} ({low:.2f} to {high:.2f}){share}{peer}\n"
 
 
 def measure(pair: Pair, roofline: Roofline | None = None, peer: Callable[[], float] | None = None) -> Result:
@@ -76,6 +81,8 @@ def measure(pair: Pair, roofline: Roofline | None = None, peer: Callable[[], flo
     """
     rows = [_turn(pair, peer) for _ in range(pair.repeats + 1)][1:]
     ratios = [plain / ours for ours, plain, _ in rows]
+    excess = [(ours - plain) / pair.count * 1000 for ours, plain, _ in rows]
+    low, high = _quartiles(excess)
     ours, plain, _ = (statistics.median(column) for column in zip(*rows, strict=True))
     has_bound = roofline is not None and (pair.flops or pair.moved_bytes)
     share, limit = None, ""
@@ -85,6 +92,7 @@ def measure(pair: Pair, roofline: Roofline | None = None, peer: Callable[[], flo
     return Result(
         pair, pair.count / ours, pair.count / plain, statistics.median(ratios), _quartiles(ratios), share, limit,
         None if peer is None else statistics.median(theirs / own for own, _, theirs in rows),
+        (low, statistics.median(excess), high),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import coding, orchestration, prior_step, reading, sampling, token_reading, tokenizer_step
+from benchmarks import coding, data, orchestration, prior_step, reading, sampling, token_reading, tokenizer_step
 from benchmarks.pairs import Pair
 
 SUITES: Mapping[str, Callable[[], Iterator[Pair]]] = {
@@ -14,5 +14,6 @@ SUITES: Mapping[str, Callable[[], Iterator[Pair]]] = {
     "sampling": sampling.pairs,
     "reading": reading.pairs,
     "token_reading": token_reading.pairs,
+    "data": data.pairs,
     "orchestration": orchestration.pairs,
 }

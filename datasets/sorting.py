@@ -2,6 +2,8 @@
 
 A row is a tuple of texts, numbers and None; its first columns are what it is sorted by. Rows that agree in these keep
 the order in which they were added. The runs are files without a name, so that a killed process leaves nothing behind.
+Sixteen runs of one size become one of the next, so that of a billion rows there are at most sixty runs, and each row is
+written four times.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ __all__ = ["Row", "SortedRows"]
 Row = tuple[Any, ...]
 """JSON scalars."""
 
-_ROWS_IN_MEMORY = 50_000
-_MAX_RUNS = 64  # each costs an open file and a chunk of memory while it is merged
-_CHUNK_BYTES = 1 << 18
+_ROWS_IN_MEMORY = 20_000
+_RUNS_TO_MERGE = 16  # each costs an open file and a chunk of memory while it is merged
+_CHUNK_BYTES = 1 << 17
 
 
 class SortedRows:
@@ -29,7 +31,7 @@ class SortedRows:
     def __init__(self, num_keys: int = 1, rows: Iterable[Row] = (), *, rows_in_memory: int = _ROWS_IN_MEMORY) -> None:
         """Take rows; `rows_in_memory` says how many are held before they go to a file."""
         self._num_keys, self._limit = num_keys, rows_in_memory
-        self._runs: list[IO[bytes]] = []
+        self._runs: list[list[IO[bytes]]] = []  # by size; a larger run has older rows than any smaller one
         self._held: list[Row] = []
         self._is_sorted = True
         self._count = 0
@@ -45,13 +47,23 @@ class SortedRows:
         self._is_sorted = False
         self._count += 1
         if len(self._held) >= self._limit:
-            self._runs.append(self._written(self._sorted()))
+            self._keep(self._written(self._sorted()), 0)
             self._held = []
-            if len(self._runs) == _MAX_RUNS:
-                self._runs = [self._written(self._merged())]
 
     def __iter__(self) -> Iterator[Row]:
-        return self._merged()
+        if not self._runs:
+            return iter(self._sorted())
+        runs = (_read(run) for runs in reversed(self._runs) for run in runs)
+        return heapq.merge(*runs, self._sorted(), key=self._key)
+
+    def _keep(self, run: IO[bytes], size: int) -> None:
+        if size == len(self._runs):
+            self._runs.append([])
+        runs = self._runs[size]
+        runs.append(run)
+        if len(runs) == _RUNS_TO_MERGE:
+            self._runs[size] = []
+            self._keep(self._written(heapq.merge(*map(_read, runs), key=self._key)), size + 1)
 
     def _key(self, row: Row) -> Row:
         return row[: self._num_keys]
@@ -61,11 +73,6 @@ class SortedRows:
             self._held.sort(key=self._key)
             self._is_sorted = True
         return self._held
-
-    def _merged(self) -> Iterator[Row]:
-        if not self._runs:
-            return iter(self._sorted())
-        return heapq.merge(*map(_read, self._runs), self._sorted(), key=self._key)
 
     def _written(self, rows: Iterable[Row]) -> IO[bytes]:
         # Any path can be written: without ensure_ascii=False, names that are no UTF-8 keep their lone surrogates.

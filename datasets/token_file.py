@@ -44,6 +44,7 @@ __all__ = [
     "TokenFile",
     "TokenMeta",
     "TokenRows",
+    "read_meta",
     "read_token_file",
     "token_parquet",
     "without_others",
@@ -227,7 +228,7 @@ def read_token_file(data: bytes, name: str) -> TokenFile:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise TokenError(f"the token file {name} is damaged: {' '.join(str(error).split())}") from None
-    meta = _read_meta(table.schema.metadata or {}, name)
+    meta = read_meta(table.schema.metadata or {}, name)
     if not table.schema.equals(_schema(meta)):
         raise TokenError(f"the token file {name} has columns {_types(table.schema)}, expected {_types(_schema(meta))}")
     if table.num_rows == 0 or any(column.null_count for column in table.columns):
@@ -338,7 +339,12 @@ def _check_keys(keys: Sequence[str]) -> None:
             raise TokenError(f"keys must ascend, {key} comes after {before}")
 
 
-def _read_meta(metadata: dict[bytes, bytes], name: str) -> TokenMeta:
+def read_meta(metadata: Mapping[bytes, bytes], name: str) -> TokenMeta:
+    """What the metadata of a token file's schema say; `name` is for messages.
+
+    Raises:
+        TokenError: it is no token file of this format.
+    """
     values = json.loads(metadata.get(_METADATA, b"{}"))
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:

@@ -10,7 +10,7 @@ million records of 256 tokens take 0.66 GB.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,12 @@ from datasets.prefetch import prefetched
 from datasets.token_file import TokenFile, TokenMeta, read_token_file
 from vqgan_core.config.tokens import TARGET
 
-__all__ = ["TokenBatches", "TokenDataset"]
+__all__ = ["Read", "Split", "TokenBatches", "TokenDataset", "common_meta"]
 
 _NUM_READERS = 4
 
 
-class _Split:
+class Split:
     """Records of one split in key order, with all their views."""
 
     def __init__(self, name: str, files: Sequence[TokenFile], views: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class _Split:
         self.tokens: dict[str, Integer[np.ndarray, "V R N"]] = {name: np.stack(of) for name, of in stacks.items()}
 
     def batch(
-        self, read: _Read, views: int | Int64[np.ndarray, " B"], records: slice | Int64[np.ndarray, " B"]
+        self, read: Read, views: int | Int64[np.ndarray, " B"], records: slice | Int64[np.ndarray, " B"]
     ) -> Batch:
         """Records in views, as tensors."""
         columns = {"tokens": read.target, **{name: name for name in read.columns}}
@@ -70,7 +70,7 @@ class _Split:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """Which columns a batch holds: one as `tokens`, others under their own names."""
 
     target: str
@@ -97,17 +97,13 @@ class TokenDataset:
         read = list(
             prefetched(lambda i: read_token_file(files.read(names[i]), names[i]), range(len(names)), _NUM_READERS)
         )
-        most = max(range(len(read)), key=lambda i: len(read[i].meta.class_names))
-        for name, file in zip(names, read, strict=True):
-            if not _agree(file.meta, read[most].meta):
-                raise TokenMismatch(f"{names[most]} and {name} differ in {_differences(read[most].meta, file.meta)}")
-        self.meta: TokenMeta = read[most].meta.model_copy(update={"crops": None})
+        self.meta: TokenMeta = common_meta({name: file.meta for name, file in zip(names, read, strict=True)})
         """What the indices mean; with the classes of all generations, and nothing about windows: views differ there."""
         read.sort(key=lambda file: (file.split, file.view, file.keys[0]))  # whatever the files are called
         self.views: tuple[str, ...] = tuple(sorted({file.view for file in read}))
         """Views in alphabetical order; `center` comes first."""
         splits = sorted({file.split for file in read})
-        self._splits = {s: _Split(s, [file for file in read if file.split == s], self.views) for s in splits}
+        self._splits = {s: Split(s, [file for file in read if file.split == s], self.views) for s in splits}
 
     @classmethod
     def open(cls, artifact: ListedFiles) -> TokenDataset:
@@ -225,12 +221,12 @@ class TokenDataset:
         for start in range(0, total, batch_size):
             yield self._split(split).batch(read, number, slice(start, min(start + batch_size, total)))
 
-    def _read(self, target: str, columns: Sequence[str]) -> _Read:
+    def _read(self, target: str, columns: Sequence[str]) -> Read:
         for name in (target, *columns):
             self.meta.column(name)
-        return _Read(target, tuple(columns))
+        return Read(target, tuple(columns))
 
-    def _split(self, name: str) -> _Split:
+    def _split(self, name: str) -> Split:
         if name not in self._splits:
             raise TokenError(f"these tokens have no record in split {name!r}; they have {self.splits}")
         return self._splits[name]
@@ -247,7 +243,7 @@ class TokenBatches:
     Step s's is a pure function of s, and reading more columns moves nothing.
     """
 
-    def __init__(self, split: _Split, batch_size: int, seed: int, read: _Read) -> None:
+    def __init__(self, split: Split, batch_size: int, seed: int, read: Read) -> None:
         """Made by TokenDataset.batches."""
         self._split, self._batch_size, self._seed, self._read = split, batch_size, seed, read
         self._order = Order(split.counts, seed)
@@ -263,6 +259,19 @@ class TokenBatches:
         words = record_words(1, self._seed, position.epochs, self._split.key_words[records])[:, 0]
         views = (words % np.uint64(self._split.num_views)).astype(np.int64)
         return self._split.batch(self._read, views, records)
+
+
+def common_meta(metas: Mapping[str, TokenMeta]) -> TokenMeta:
+    """What the indices of several files mean, by the files' names.
+
+    Raises:
+        TokenMismatch: not the same in all of them.
+    """
+    most = max(metas, key=lambda name: len(metas[name].class_names))
+    for name, meta in metas.items():
+        if not _agree(meta, metas[most]):
+            raise TokenMismatch(f"{most} and {name} differ in {_differences(metas[most], meta)}")
+    return metas[most].model_copy(update={"crops": None})
 
 
 def _merged(split: str, files: Sequence[TokenFile]) -> tuple[list[str], Int64[np.ndarray, " R"], list[int]]:

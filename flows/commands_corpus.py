@@ -1,4 +1,4 @@
-"""The commands about corpora: `tessera corpus ls`, `show`, `diff`, `head`, `verify`, `compact` and `sheet`."""
+"""The commands about corpora: `tessera corpus ls`, `show`, `diff`, `head`, `verify`, `compact`, `sheet`, `poses`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datasets.corpus_check import check_corpus
 from datasets.corpus_difference import corpus_difference
 from datasets.ingest.rows import QuarantineRow, from_parquet
 from datasets.order import permutation
+from datasets.poses import read_poses
 from datasets.store import Artifact, Manifest
 from datasets.store.lineage import find_artifact
 from flows.stores import say_empty, store_of
@@ -149,6 +150,24 @@ def sheet(options: argparse.Namespace) -> int:
         print_json({"path": str(out), "records": records})
     else:
         sys.stdout.write(f"{out}: {len(records)} of {corpus.num_records(options.split):,} images of {options.split}\n")
+    return 0
+
+
+def poses(options: argparse.Namespace) -> int:
+    """`tessera corpus poses ANNOTATIONS FOLDER`: keypoints drawn as label maps, to be kept beside their images."""
+    found, folder = read_poses(options.annotations), Path(options.folder)
+    for path, png in found.maps(options.width):
+        target = folder / f"{path}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png)
+    holds = f"{{kind: labels, num_classes: {found.num_classes}}}"
+    pair = f"{{kind: files, url: {folder}, holds: {holds}}}"
+    if options.json:
+        print_json(
+            {"path": str(folder), "num_images": len(found.images), "limbs": list(found.limb_names), "pair": pair}
+        )
+    else:
+        sys.stdout.write(f"{len(found.images):,} maps in {folder}; beside the images: shard.pairs.pose='{pair}'\n")
     return 0
 
 

@@ -44,6 +44,8 @@ def show(options: argparse.Namespace) -> int:
     ]
     for split, figures in report["splits"].items():
         lines += ["", *_split_lines(split, figures)]
+    for column in report["columns"][1:]:
+        lines += ["", f"{column['name']}: all splits, usage {column['usage']:.1%}", *_histogram(column["histogram"])]
     if report["train_val_divergence"]:
         lines += ["", f"train against val: {_divergence(report['train_val_divergence'])}"]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -52,7 +54,7 @@ def show(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     """`tessera tokens diff A B`: what is not the same, and how far the codes' frequencies are apart."""
-    from tasks.token_reports import difference  # noqa: PLC0415 - imports torch
+    from tasks.token_difference import difference  # noqa: PLC0415 - imports torch
 
     report = difference(_artifact(options, options.first), _artifact(options, options.second))
     if options.json:
@@ -60,9 +62,10 @@ def diff(options: argparse.Namespace) -> int:
         return 0
     names = [name[:12] for name in report["fingerprints"]]
     lines = [f"{names[0]} against {names[1]}"]
-    lines += [f"  {name}: {first} against {second}" for name, (first, second) in report["meta"].items()]
-    if not report["same_tokenizer"]:
-        lines.append("  of different tokenizers: their codes do not mean the same, frequencies are not compared")
+    if report["class_names"][0] != report["class_names"][1]:
+        lines.append(f"  classes: {' against '.join(map(_classes, report['class_names']))}")
+    for name, column in report["columns"].items():
+        lines += _column_difference_lines(name, column, names)
     for split, found in report["splits"].items():
         lines += ["", *_difference_lines(split, found, names)]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -80,9 +83,9 @@ def head(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{report['split']}, {report['view']}: {report['num_records']:,} records\n")
     for row in report["rows"]:
         label = "" if row["label"] is None else f"  {row['label']}"
-        width = max(len(str(code)) for line in row["indices"] for code in line)
-        grid = "\n".join("  " + " ".join(f"{code:>{width}}" for code in line) for line in row["indices"])
-        sys.stdout.write(f"\n{row['key']}{label}\n{grid}\n")
+        sys.stdout.write(f"\n{row['key']}{label}\n")
+        for name, grid in row["columns"].items():
+            sys.stdout.write("\n".join([f"  {name}", *_grid_lines(grid)]) + "\n")
     return 0
 
 
@@ -116,22 +119,42 @@ def _column(column: Report) -> str:
 def _split_lines(split: str, figures: Report) -> list[str]:
     head = f"{split}: {figures['records']:,} records, {figures['tokens']:,} tokens"
     used = f"usage {figures['usage']:.1%} ({figures['num_dead']:,} codes never), perplexity {figures['perplexity']:.1f}"
-    counts = figures["histogram"]
+    return [head, f"  {used}", *_histogram(figures["histogram"])]
+
+
+def _histogram(counts: list[int]) -> list[str]:
     often = sorted(range(len(counts)), key=lambda code: -counts[code])[:5]
     total = max(sum(counts), 1)
     most = ", ".join(f"{code} ({counts[code] / total:.1%})" for code in often if counts[code])
-    return [head, f"  {used}", f"  most frequent: {most}", *text_histogram(counts)]
+    return [f"  most frequent: {most}", *text_histogram(counts)]
+
+
+def _grid_lines(grid: list[list[int]]) -> list[str]:
+    width = max(len(str(code)) for line in grid for code in line)
+    return ["    " + " ".join(f"{code:>{width}}" for code in line) for line in grid]
+
+
+def _column_difference_lines(name: str, column: Report, names: list[str]) -> list[str]:
+    if not all(column["there"]):
+        return [f"  {name}: only in {names[column['there'].index(True)]}"]
+    lines = [f"  {name}.{field}: {first} against {second}" for field, (first, second) in column["fields"].items()]
+    if not column["comparable"]:
+        lines.append(f"  {name}: codes of different origin do not mean the same, they are not compared")
+    return lines
 
 
 def _difference_lines(split: str, found: Report, names: list[str]) -> list[str]:
     first, second = found["records"]
     lines = [f"{split}: {first:,} and {second:,} records, {found['shared']:,} in both"]
-    if found["same_tokens"] is not None:
-        lines.append(f"  {found['same_tokens']:.2%} of the tokens of shared records are the same")
-    if found["divergence"] is not None:
-        lines.append(f"  codes: {_divergence(found['divergence'])}")
-        lines.append(f"  {'code':>8}  {names[0]:>12}  {names[1]:>12}")
-        lines += [f"  {row['code']:>8}  {row['shares'][0]:>12.2%}  {row['shares'][1]:>12.2%}" for row in found["codes"]]
+    for name, column in found["columns"].items():
+        if column["same_tokens"] is not None:
+            lines.append(f"  {name}: {column['same_tokens']:.2%} of the tokens of shared records are the same")
+        lines.append(f"  {name}: {_divergence(column['divergence'])}")
+        if column["codes"]:
+            lines.append(f"  {'code':>8}  {names[0]:>12}  {names[1]:>12}")
+        lines += [
+            f"  {row['code']:>8}  {row['shares'][0]:>12.2%}  {row['shares'][1]:>12.2%}" for row in column["codes"]
+        ]
     return lines
 
 

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from datasets.store import Artifact
 from datasets.token_file import TokenColumn
+from datasets.token_stream import StreamedTokens
 from datasets.tokens import TokenDataset
 from vqgan_core.config import PriorConfig, TokenSpec
 from vqgan_core.config.tokens import ColumnSpec
@@ -23,7 +24,7 @@ def reads(config: PriorConfig) -> Reads:
     return Reads(target=config.target, columns=config.condition_columns)
 
 
-def spec_of(tokens: TokenDataset, config: PriorConfig) -> TokenSpec:
+def spec_of(tokens: TokenDataset | StreamedTokens, config: PriorConfig) -> TokenSpec:
     """What a prior has to know of the tokens that it models, and of those that it is told.
 
     Raises:

@@ -7,6 +7,7 @@ whose parameters hold the whole listing. So units stand beside their stage in th
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,9 @@ from vqgan_core.config import ConfigError, FanOutConfig
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+#: What processes of a local Ray cluster share is a few records; its own default is a third of the memory.
+RAY_SHARED_BYTES = 128 << 20
 
 
 class Order:
@@ -122,15 +126,15 @@ def _runner(config: FanOutConfig) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner(max_workers=num_workers(config))
     if config.kind == "processes":
         return ProcessPoolTaskRunner(max_workers=num_workers(config))
-    return _dask(config)
+    if find_spec(f"prefect_{config.kind}") is None:
+        raise ConfigError(
+            f"fan_out.kind {config.kind} needs prefect-{config.kind}, which is not installed here: `make setup` "
+            "installs it, or `pip install prefect-dask prefect-ray`"
+        )
+    return _dask(config) if config.kind == "dask" else _ray(config)
 
 
 def _dask(config: FanOutConfig) -> TaskRunner[Any]:
-    if find_spec("prefect_dask") is None:
-        raise ConfigError(
-            "fan_out.kind dask needs prefect-dask, which is not installed here: `make setup` installs it, or "
-            "`pip install prefect-dask`"
-        )
     import dask  # noqa: PLC0415 - only where it is asked for
     from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415
 
@@ -139,3 +143,18 @@ def _dask(config: FanOutConfig) -> TaskRunner[Any]:
     dask.config.set({"distributed.worker.daemon": False})  # daemons may have no children, and decoders are children
     workers = {"n_workers": num_workers(config), "threads_per_worker": 1, "dashboard_address": None}
     return DaskTaskRunner(cluster_kwargs=workers)
+
+
+def _ray(config: FanOutConfig) -> Any:  # prefect-ray says nothing of its types
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    from prefect_ray.task_runners import RayTaskRunner  # noqa: PLC0415 - only where it is asked for
+
+    if config.address is not None:
+        return RayTaskRunner(address=config.address)
+    local = {
+        "address": "local",  # and not whichever cluster was started last on this machine
+        "num_cpus": num_workers(config),
+        "include_dashboard": False,
+        "object_store_memory": RAY_SHARED_BYTES,
+    }
+    return RayTaskRunner(init_kwargs=local)

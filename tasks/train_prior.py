@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from datasets.store import Artifact
-from datasets.tokens import TokenDataset
+from datasets.token_stream import open_tokens
 from tasks.columns import reads, spec_of
 from tasks.models import load_prior, require_its_tokens
 from tasks.stage import Product, Request, Stage, Work, input_of
@@ -41,7 +41,7 @@ def _build(config: TrainPriorConfig, artifact: Artifact, start: Artifact | None,
     training, execution = config.training, config.execution
     device = resolve_device(execution.device)
     prepare(device, precision=training.precision, num_threads=execution.num_threads)
-    tokens = TokenDataset.open(artifact)
+    tokens = open_tokens(artifact, execution.token_memory_bytes)
     spec = spec_of(tokens, config)
     step = PriorStep(config, spec, device=device, start=None if start is None else load_prior(start, device))
     stopwatch = Stopwatch(work.workspace)

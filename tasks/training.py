@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
+
+from datasets.prefetch import mapped_ahead
 from datasets.store import Store, Workspace
 from tasks.checkpoints import WorkspaceCheckpoints, newest_step
 from tasks.stage import Headway, Work
@@ -49,7 +52,7 @@ def run_training(
 
         return train(
             step,
-            batches,
+            page_locked(batches) if step.device.type == "cuda" else batches,
             validation,
             config=config,
             execution=execution,
@@ -57,6 +60,19 @@ def run_training(
             report=report,
             should_stop=asked.is_set,
         )
+
+
+def page_locked(batches: Batches) -> Batches:
+    """The same batches, two ahead, in memory that a GPU copies from while it computes."""
+
+    def from_step(start_step: int) -> Iterator[Batch]:
+        return mapped_ahead(_pinned, batches(start_step), num_threads=1, ahead=2)
+
+    return from_step
+
+
+def _pinned(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: values.pin_memory() for name, values in batch.items()}
 
 
 def training_headway(config: TrainingConfig, _store: Store, workspace: Workspace) -> Headway:

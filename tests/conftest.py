@@ -21,6 +21,16 @@ SHARING_A_SERVER = {
     "Ceph": ("tests/datasets/store/test_real_gateways.py", "tests/tasks/test_ten_kills.py"),
 }
 """Tests that share a server which takes long to start."""
+LONGEST_FIRST = (
+    "tests/flows/test_demo.py",
+    "tests/tasks/test_ten_kills.py",
+    "tests/flows/test_fan_out.py",
+    "tests/flows/server/",
+    "tests/flows/test_cli_run.py",
+    "tests/tasks/test_kill.py",
+    "tests/flows/test_bad_input.py",
+)
+"""What takes a minute or more. Begun last, it would leave the other processes with nothing to do."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -28,8 +38,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--parity", default=str(SHARED / "parity"), help="directory of golden cases with a manifest.json")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, they are dealt out in this order."""
+    if hasattr(config, "workerinput"):
+        places = {prefix: place for place, prefix in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: next((places[p] for p in places if item.nodeid.startswith(p)), len(places)))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Each file in one process; files that need the same server in the same one, so that it is started once."""
+    config.option.loadscopereorder = False  # by the number of a file's tests, which says nothing of its time
     from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only where pytest-xdist is in use
 
     class ByFileOrServer(LoadFileScheduling):

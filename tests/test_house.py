@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.config import PRESETS, PipelineConfig, find_preset
+from tests.conftest import LONGEST_FIRST, SHARING_A_SERVER
 from vqgan_core.config import Config, ConfigError, ExecutionConfig, PatchGanConfig, canonical_json
 from vqgan_core.config.base import INPUT, LATER
 from vqgan_core.losses import PatchDiscriminator
@@ -44,6 +45,11 @@ MODULES = list(_modules())
 def test_the_packages_are_ours(room: str) -> None:
     """The name `datasets` also belongs to a package of Hugging Face."""
     assert Path(importlib.import_module(room).__file__ or "").parent == ROOT / room
+
+
+@pytest.mark.parametrize("prefix", [*LONGEST_FIRST, *itertools.chain(*SHARING_A_SERVER.values())])
+def test_tests_that_are_named_are_there(prefix: str) -> None:
+    assert (ROOT / prefix).exists(), "tests/conftest.py names tests that have moved"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -70,6 +70,17 @@ VALUES: Mapping[str, Any] = {
     },
 }  # fmt: skip
 
+TWO_LEVELS: Mapping[str, Any] = {
+    "tokenizer__quantizer__kind": "ema",
+    "tokenizer__top__codebook_size": 8,
+    "tokenizer__top__codebook_dim": 4,
+    "tokenizer__training__num_steps": 12,
+    "prior__condition_columns": ["indices_top"],
+    "prior__training__num_steps": 10,
+    "sample__num_per_class": 1,
+}
+"""Overrides: a tokenizer of two grids, and a prior of the finer that is told the coarser."""
+
 
 def write_digits(folder: Path, count: int = NUM_DIGITS, start: int = 0) -> Path:
     """Write scikit-learn's digits from `start` to `count` as 8×8 PNG files, a sub-folder a class."""

@@ -66,7 +66,7 @@ class StoredCorpus:
                     yield entry
         for row in from_parquet(self._artifact.read("quarantine.parquet"), QuarantineRow):
             if row.sha256 is None:  # what was never read was never an entry
-                yield Skipped(row.path, row.reason, row.detail)
+                yield Skipped(row.path, row.reason, row.detail, row.checksum)
 
     def _outcome(self, entry: SourceEntry) -> Outcome:
         stored = self._stored(self._unit_of[entry.path])

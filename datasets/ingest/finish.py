@@ -45,6 +45,8 @@ __all__ = ["Finished", "Parentage", "finish"]
 
 CORPUS_SCHEMA = INDEX_SCHEMA.set(INDEX_SCHEMA.get_field_index("label"), pa.field("label", pa.int64()))
 """A unit's index with the class number for its name; -1 where a corpus has no classes."""
+CORPUS_QUARANTINE_SCHEMA = QUARANTINE_SCHEMA.append(pa.field("checksum", pa.string()))
+"""A unit's quarantine with the checksum of every file, also of those that were left out for their names."""
 _NEAR = "near_duplicate"
 _DUPLICATES = ("duplicate", _NEAR)
 
@@ -99,7 +101,7 @@ def finish(
     if config.pairs:
         about["planes"] = {name: pair.holds.model_dump(mode="json") for name, pair in sorted(config.pairs.items())}
     files = {
-        "quarantine.parquet": to_parquet(account.quarantine_rows(), QUARANTINE_SCHEMA),
+        "quarantine.parquet": to_parquet(account.quarantine_rows(), CORPUS_QUARANTINE_SCHEMA),
         "classes.json": canonical_json({"classes": classes}),
     }
     summary = account.summary(classes) | {"size_px": config.size_px, "channels": config.channels}
@@ -134,7 +136,7 @@ class _Account:
             for row in result.quarantined:
                 self._leave_out(row)
         for item in listing.skipped:
-            self._leave_out(QuarantineRow(item.path, None, item.reason, item.detail))
+            self._leave_out(QuarantineRow(item.path, None, item.reason, item.detail, item.checksum))
         self._tally = _Tally()
         self._duplicates_in_shards = 0
         self._near = {} if max_distance is None else self._near_duplicates(max_distance)
@@ -184,7 +186,8 @@ class _Account:
 
     def quarantine_rows(self) -> Iterator[tuple[Any, ...]]:
         """Rows of quarantine.parquet."""
-        return ((path, sha256, reason, detail) for path, reason, detail, sha256 in self._quarantine)
+        for path, reason, detail, sha256, listed in self._quarantine:
+            yield path, sha256, reason, detail, listed if sha256 is None else f"sha256:{sha256}"
 
     def index_rows(self, classes: Sequence[str], locations: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """Rows of index.parquet: by key, with class numbers, and paths that lead to the shards."""
@@ -243,7 +246,7 @@ class _Account:
         return (next(rows) for _, rows in itertools.groupby(self._records, key=itemgetter(0)))
 
     def _leave_out(self, row: QuarantineRow) -> None:
-        self._quarantine.add((row.path, row.reason, row.detail, row.sha256))
+        self._quarantine.add((row.path, row.reason, row.detail, row.sha256, row.checksum))
         self._reasons[row.reason] += 1
 
     def _by_key(self) -> Iterator[Iterator[RecordRow]]:

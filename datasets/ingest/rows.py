@@ -88,6 +88,8 @@ class QuarantineRow:
     sha256: str | None
     reason: str
     detail: str
+    checksum: str | None = None
+    """As it was listed; the table of a unit, all of whose files were read, is without it."""
 
     def to_row(self) -> Row:
         """The fields in the order of the schema."""
@@ -97,6 +99,7 @@ class QuarantineRow:
 QUARANTINE_SCHEMA = pa.schema(
     [("path", pa.string()), ("sha256", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
+"""Of a unit. A corpus' own quarantine has a checksum of what was not read, too."""
 INDEX_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -140,6 +140,15 @@ class Remote:
         changed = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
         return f"stat:{info.get('size')}-{changed}"
 
+    def found_checksum(self, path: str, info: dict[str, Any]) -> tuple[str | None, str]:
+        """The checksum, or None and why there is none. No pipe is read, which would wait for ever."""
+        if info.get("type", "file") != "file":
+            return None, f"it is of type {info['type']}, not a file"
+        try:
+            return self.checksum(path, info), ""
+        except OSError as error:
+            return None, error.strerror or type(error).__name__
+
     def open(self, path: str = "") -> BufferedReader:
         """A file for reading from its start on."""
         return cast("BufferedReader", self.fs.open(self._absolute(path), "rb"))

@@ -96,17 +96,14 @@ class Folder:
         """A file as an entry, or why it is none."""
         if info.get("type") == "missing":
             return Skipped(path, "missing_file", "the table names it")
-        if info.get("type") == "orphan":
-            return Skipped(path, "no_image", "no image has this sidecar")
+        if info.get("is_orphan"):
+            return Skipped(path, "no_image", "no image has this sidecar", self._remote.found_checksum(path, info)[0])
         has_table = self._config.labels is not None
         reason, detail = _reason_to_skip(path, info, has_table=has_table)
-        if not reason:
-            try:
-                checksum = self._remote.checksum(path, info)
-            except OSError as error:
-                reason, detail = "unreadable", error.strerror or type(error).__name__
-        if reason:
-            return Skipped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason, detail)
+        checksum, failure = self._remote.found_checksum(path, info)
+        if checksum is None or reason:
+            printable = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            return Skipped(printable, reason or "unreadable", detail if reason else failure, checksum)
         entry = SourceEntry(path, int(info["size"]), checksum, info["label"] if has_table else _first_folder(path))
         return read_sidecar(entry, info, self._remote, self._config.label_column) if self._config.sidecars else entry
 

@@ -81,7 +81,7 @@ class SourceEntry:
     def from_row(cls, row: Sequence[Any]) -> SourceEntry:
         """The entry of a row, or of a row of a unit's table."""
         path, num_bytes, checksum, label, partners, *location = row
-        second_files = tuple(Partner(*partner) for partner in json.loads(partners or "[]"))
+        second_files = tuple(Partner(*partner) for partner in json.loads(partners)) if partners else ()
         file, offset = location or (None, 0)
         return cls(path, num_bytes, checksum, label, None if file is None else (file, offset), second_files)
 
@@ -99,6 +99,9 @@ class Skipped:
     reason: str
     """wrong_extension, no_label, not_in_table, no_image: left out by rule. Others (missing_file, …): a fault."""
     detail: str = ""
+    checksum: str | None = None
+    """Of the file, as of an entry; None where there is no file, or it cannot be read. Not part of the listing's digest:
+    what is left out for its name is left out whatever it holds."""
 
 
 BY_RULE = frozenset({"wrong_extension", "no_label", "not_in_table", "no_image"})
@@ -128,7 +131,7 @@ class Listing:
         labelled = 0
         for item in items:
             if isinstance(item, Skipped):
-                self._rest.add((item.path, item.reason, item.detail))
+                self._rest.add((item.path, item.reason, item.detail, item.checksum))
             else:
                 labelled += item.label is not None
                 self._images.add(item.to_row())
@@ -169,9 +172,9 @@ class Listing:
         before = None
         for entry in map(SourceEntry.from_row, self._images):
             if entry.path == before:
-                yield Skipped(entry.path, "duplicate_name", "another member of the shard has this name")
+                yield Skipped(entry.path, "duplicate_name", "another member of the shard has this name", entry.checksum)
             elif entry.label is None and self._withholds_unlabelled:
-                yield Skipped(entry.path, "no_label", "other images of this source have one")
+                yield Skipped(entry.path, "no_label", "other images of this source have one", entry.checksum)
             else:
                 yield entry
             before = entry.path

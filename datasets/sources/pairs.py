@@ -84,11 +84,10 @@ class PairedFolder:
             path = pair.partner_of(entry.path)
             if path is None or path not in found[name]:
                 missing = "its name does not end as image_suffix says" if path is None else f"there is no {path}"
-                return Skipped(entry.path, "no_partner", f"{name}: {missing}")
-            try:
-                checksum = pair.remote.checksum(path, found[name][path])
-            except OSError as error:
-                return Skipped(entry.path, "unreadable", f"{name}: {path}: {error.strerror or type(error).__name__}")
+                return Skipped(entry.path, "no_partner", f"{name}: {missing}", entry.checksum)
+            checksum, failure = pair.remote.found_checksum(path, found[name][path])
+            if checksum is None:
+                return Skipped(entry.path, "unreadable", f"{name}: {path}: {failure}", entry.checksum)
             partners.append(Partner(name, path, int(found[name][path]["size"]), checksum))
         return replace(entry, partners=tuple(partners))
 
@@ -98,7 +97,8 @@ class PairedFolder:
             if pair.inside is None:
                 used = {pair.partner_of(entry.path) for entry in images}
                 for path in sorted(set(found[name]) - used):
-                    yield Skipped(f"{name}:{path}", "no_image", "no image has this second file")
+                    checksum, _ = pair.remote.found_checksum(path, found[name][path])
+                    yield Skipped(f"{name}:{path}", "no_image", "no image has this second file", checksum)
 
 
 class _SecondFiles:

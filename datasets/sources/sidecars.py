@@ -25,7 +25,7 @@ SIDECAR = ".json"
 
 
 def with_sidecars(files: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Images with what is known of their sidecar under `sidecar`; a sidecar without an image has the type `orphan`."""
+    """Images with what is known of their sidecar under `.json`; one without an image `is_orphan`."""
     rows = SortedRows(
         2, ((path.rpartition(".")[0], not path.endswith(SIDECAR), path, facts_of(i)) for path, i in files)
     )
@@ -39,7 +39,7 @@ def with_sidecars(files: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple
                 has_image |= is_image(path)
                 yield path, facts | ({SIDECAR: sidecar} if sidecar is not None else {})
         if sidecar is not None and not has_image:
-            yield sidecar["path"], {"type": "orphan"}
+            yield sidecar["path"], sidecar | {"is_orphan": True}
 
 
 def read_sidecar(entry: SourceEntry, info: dict[str, Any], remote: Remote, label_field: str) -> SourceEntry | Skipped:
@@ -53,9 +53,11 @@ def read_sidecar(entry: SourceEntry, info: dict[str, Any], remote: Remote, label
     except (OSError, ValueError) as error:
         if isinstance(error, SourceChanged):
             raise
-        return Skipped(entry.path, "bad_sidecar", " ".join(f"{known['path']}: {error}".split()))
+        why = " ".join(f"{known['path']}: {error}".split())
+        return Skipped(entry.path, "bad_sidecar", why, entry.checksum)
     if isinstance(label, (dict, list)):
-        return Skipped(entry.path, "bad_sidecar", f"{known['path']}: {label_field} is a {type(label).__name__}")
+        why = f"{known['path']}: {label_field} is a {type(label).__name__}"
+        return Skipped(entry.path, "bad_sidecar", why, entry.checksum)
     return replace(entry, label=None if label in (None, "") else str(label), partners=(partner,))
 
 

@@ -100,7 +100,8 @@ class WebDatasetShards:
             if not member.regular:
                 yield Skipped(f"{printable}.{field}", "unreadable", "it is no regular file")
             elif field in fields:
-                yield Skipped(f"{printable}.{field}", "duplicate_name", "another member of the shard has this name")
+                why = "another member of the shard has this name"
+                yield Skipped(f"{printable}.{field}", "duplicate_name", why, content_checksum(data))
             else:
                 fields[field] = (member, data)
         image = next((fields[name] for name in self._config.image_fields if name in fields), None)
@@ -113,7 +114,7 @@ class WebDatasetShards:
         try:
             label = self._label(fields)
         except ValueError as error:
-            yield Skipped(printable, "unreadable", f"its label: {error}")
+            yield Skipped(printable, "unreadable", f"its label: {error}", content_checksum(data))
             return
         path = f"{printable}.{_split(member.name)[1]}"
         yield SourceEntry(path, member.size, content_checksum(data), label, (url, member.offset))

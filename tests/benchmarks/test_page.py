@@ -92,3 +92,24 @@ def test_the_page_says_where_and_how() -> None:
     assert "1000000.0 GB/s" in text
     assert "1.25 ×" in text
     assert "python -m benchmarks" in text
+
+
+def test_what_is_around_the_work_is_told_a_unit_of_it() -> None:
+    matrix = torch.randn(160, 160)
+
+    def once() -> None:
+        for _ in range(40):
+            matrix @ matrix
+
+    def thrice() -> None:
+        for _ in range(3):
+            once()
+
+    found = measure(Pair("shards", "shards/s", 4, thrice, once, repeats=3, per="shard"))
+    low, middle, high = found.excess
+    assert low <= middle <= high
+    assert 0.4 < middle / (1000 / found.ours) < 0.9, "two thirds of a unit's time"
+    assert f"+ {middle:.1f} ms a shard ({low:.1f} to {high:.1f})" in found.line()
+    costs, everything = page.rendered([found], ROOFLINE).split("## What Prefect costs")[1].split("## Everything")
+    assert rows_of(costs)["shards"][-2:] == [f"{middle:.1f} ms a shard", f"{low:.1f} to {high:.1f}"]
+    assert "shards" not in rows_of(everything)

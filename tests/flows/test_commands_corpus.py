@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
+from datasets.pair_config import FilesPair, LabelMaps
 from datasets.store import Artifact
 from tests.flows.command_line import CommandLine
 from tests.tiny import build, tiny_config, write_digits
@@ -119,6 +121,25 @@ def test_compact_makes_one_generation(cli: CommandLine, line: Line, tmp_path: Pa
     assert (found["added"], found["removed"], found["num_shared_shards"]) == ([], [], 0)
     said = cli("corpus", "compact", made["fingerprint"], "--store", tmp_path / "store")
     assert (said.status, "nothing to compact" in said.complaint) == (1, True)
+
+
+def test_poses_are_drawn_for_shard_pairs(cli: CommandLine, tmp_path: Path) -> None:
+    about = {
+        "images": [{"id": 1, "file_name": "a/b.jpg", "width": 30, "height": 20}],
+        "annotations": [{"image_id": 1, "category_id": 1, "keypoints": [5, 10, 2, 25, 10, 2]}],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["left", "right"], "skeleton": [[1, 2]]}],
+    }
+    (tmp_path / "keypoints.json").write_text(json.dumps(about))
+    command = ("corpus", "poses", tmp_path / "keypoints.json", tmp_path / "poses")
+    told = cli(*command, "--json").json
+    assert (told["num_images"], told["limbs"]) == (1, ["person: left-right"])
+    pair = FilesPair.model_validate(yaml.safe_load(told["pair"]))
+    assert (pair.url, pair.holds) == (str(tmp_path / "poses"), LabelMaps(num_classes=3))
+    with Image.open(tmp_path / "poses" / "a" / "b.png") as image:
+        assert image.size == (30, 20)
+        assert image.getpixel((15, 10)) == 1
+    assert told["pair"] in cli(*command).out
+    assert "0.5 of the longer side" in cli(*command, "--width", "2").complaint
 
 
 def test_other_artifacts_are_no_corpora(cli: CommandLine, line: Line) -> None:

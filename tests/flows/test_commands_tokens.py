@@ -62,7 +62,8 @@ def test_head(cli: CommandLine, published: Published, fingerprint: str) -> None:
     report = cli("tokens", "head", fingerprint, "-n", 2, "--split", "val", "--json", "--store", published.root).json
     tokens = TokenDataset.open(published.artifacts["tokens"])
     assert [row["key"] for row in report["rows"]] == tokens.keys("val")[:2]
-    assert [np.ravel(row["indices"]).tolist() for row in report["rows"]] == tokens.tokens("val")[:2].tolist()
+    grids = [row["columns"]["indices"] for row in report["rows"]]
+    assert [np.ravel(grid).tolist() for grid in grids] == tokens.tokens("val")[:2].tolist()
     said = cli("tokens", "head", fingerprint, "--store", published.root)
     assert said.out.count("\n\n") == 3
     refused = cli("tokens", "head", fingerprint, "--split", "test", "--store", published.root)
@@ -79,13 +80,15 @@ def test_add_and_diff(cli: CommandLine, published: Published, fingerprint: str, 
     assert cli("tokens", "add", theirs, "codebook_size=16", f"tokenizer_digest={digest}", *here).status == 0
     assert len(cli("tokens", "ls", "--json", *here).json) == 2
     report = cli("tokens", "diff", fingerprint, added["fingerprint"], "--json", *here).json
-    assert report["same_tokenizer"] is True
-    assert report["splits"]["train"]["shared"] == 0
-    assert report["splits"]["train"]["divergence"]["bits"] > report["splits"]["train"]["divergence"]["floor_bits"]
+    assert report["columns"]["indices"]["comparable"] is True
+    train = report["splits"]["train"]
+    assert (train["shared"], train["columns"]["indices"]["same_tokens"]) == (0, None)
+    far = train["columns"]["indices"]["divergence"]
+    assert far["bits"] > far["floor_bits"]
     itself = cli("tokens", "diff", fingerprint, fingerprint, "--json", *here).json
-    assert itself["meta"] == {}
-    assert itself["splits"]["val"]["same_tokens"] == 1
-    assert itself["splits"]["val"]["divergence"]["bits"] == 0
+    assert itself["columns"] == {"indices": {"there": [True, True], "fields": {}, "comparable": True}}
+    same = itself["splits"]["val"]["columns"]["indices"]
+    assert (same["same_tokens"], same["divergence"]["bits"]) == (1, 0)
     text = cli("tokens", "diff", fingerprint, added["fingerprint"], *here).out
     assert all(words in text for words in ("factor: 4 against 1", "records, 0 in both", "Jensen-Shannon", "code"))
 
@@ -96,8 +99,8 @@ def test_codes_of_different_tokenizers_are_not_compared(
     copy = published.copy(tmp_path / "store")
     other = cli("tokens", "add", theirs, "codebook_size=16", "--json", "--store", copy.root).json["fingerprint"]
     report = cli("tokens", "diff", fingerprint, other, "--json", "--store", copy.root).json
-    assert report["same_tokenizer"] is False
-    assert report["splits"]["train"]["divergence"] is None
+    assert report["columns"]["indices"]["comparable"] is False
+    assert report["splits"]["train"]["columns"] == {}
     assert "do not mean the same" in cli("tokens", "diff", fingerprint, other, "--store", copy.root).out
 
 

@@ -1,4 +1,4 @@
-"""Shards and token files made by threads, processes and a Dask cluster: the bytes of one process."""
+"""Shards and token files made by threads, processes, a Dask and a Ray cluster: the bytes of one process."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def _completed(run: UUID | None, stage: str) -> int:
         ("threads", "encode"),
         ("processes", "encode"),
         ("dask", "shard"),
+        ("ray", "shard"),
     ],
 )
 def test_the_bytes_are_those_of_one_process(
@@ -150,7 +151,7 @@ def test_a_store_in_memory_is_out_of_reach(published: Published, tmp_path: Path)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "threads", "address": "tcp://x:1"}, "choose kind dask, not threads"),
+        ({"kind": "threads", "address": "tcp://x:1"}, "choose kind dask or ray, not threads"),
         ({"num_workers": 2}, "of kind none: choose threads"),
     ],
 )

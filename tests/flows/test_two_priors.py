@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 from datasets.store import Artifact, Store
+from datasets.tokens import TokenDataset
 from tasks.models import load_prior, load_tokenizer, prior_config
 from tasks.sample import read_samples
+from tests import tiny
 from tests.flows.command_line import CommandLine
-from tests.tiny import build, tiny_config, write_preset
 from vqgan_core.config import SamplingConfig
 from vqgan_core.prior import sample_tokens
 from vqgan_core.training.streams import stream_seed
@@ -24,17 +26,7 @@ from vqgan_core.training.streams import stream_seed
 pytestmark = pytest.mark.usefixtures("harness")
 
 CPU = torch.device("cpu")
-TWO_LEVELS: dict[str, Any] = {
-    "tokenizer__quantizer__kind": "ema",
-    "tokenizer__top__codebook_size": 8,
-    "tokenizer__top__codebook_dim": 4,
-    "tokenizer__training__num_steps": 12,
-    "prior__condition_columns": ["indices_top"],
-    "prior__training__num_steps": 10,
-    "encode__views": ["center"],
-    "sample__num_per_class": 1,
-    "sample__images_per_shard": 4,
-}
+TWO_LEVELS = {**tiny.TWO_LEVELS, "encode__views": ["center"], "sample__images_per_shard": 4}
 OF_THE_TOP = ("prior.target=indices_top", "prior.condition_columns=[]")
 
 
@@ -45,12 +37,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(root: Path, digit_folder: Path) -> dict[str, Artifact]:
-    return build(tiny_config(root, digit_folder, **TWO_LEVELS), last="train_prior")
+    return tiny.build(tiny.tiny_config(root, digit_folder, **TWO_LEVELS), last="train_prior")
 
 
 @pytest.fixture
 def preset(root: Path, digit_folder: Path, tmp_path: Path) -> Path:
-    return write_preset(tmp_path / "two.yaml", root, digit_folder, **TWO_LEVELS)
+    return tiny.write_preset(tmp_path / "two.yaml", root, digit_folder, **TWO_LEVELS)
 
 
 def test_both_levels_are_drawn_and_decoded(
@@ -107,3 +99,39 @@ def test_priors_that_make_no_image_together(cli: CommandLine, preset: Path, made
         "sample.size_px with --top-prior"
         in cli("sample", preset, "--top-prior", top, "sample.size_px=[32,32]").complaint
     )
+
+
+def test_tokens_are_shown_and_compared_column_by_column(
+    cli: CommandLine, preset: Path, root: Path, made: dict[str, Artifact], published: tiny.Published
+) -> None:
+    here, tokens = ("--store", root), TokenDataset.open(made["tokens"])
+    fingerprint = made["tokens"].ref.fingerprint
+    first = cli("tokens", "head", fingerprint, "-n", 1, "--json", *here).json["rows"][0]["columns"]
+    assert {name: np.ravel(grid).tolist() for name, grid in first.items()} == {
+        name: tokens.tokens("train", column=name)[0].tolist() for name in ("indices", "indices_top")
+    }
+    assert "indices_top\n" in cli("tokens", "head", fingerprint, *here).out
+    assert "indices_top: all splits, usage" in cli("tokens", "show", fingerprint, *here).out
+    mirrored = cli("encode", preset, "encode.views=[center_flip]", "--json").json["result"]["fingerprint"]
+    report = cli("tokens", "diff", fingerprint, mirrored, "--json", *here).json
+    flipped = TokenDataset.open(_tokens(root, mirrored))
+    for name, column in report["splits"]["val"]["columns"].items():
+        grids = [each.tokens("val", column=name) for each in (tokens, flipped)]
+        assert column["same_tokens"] == pytest.approx((grids[0] == grids[1]).double().mean().item())
+        assert 0 < column["same_tokens"] < 1
+        assert 0 < column["divergence"]["bits"] < 1
+    assert list(report["splits"]["val"]["columns"]) == ["indices", "indices_top"]
+    shutil.copytree(published.root, root, dirs_exist_ok=True)
+    plain = published.artifacts["tokens"].ref.fingerprint
+    other = cli("tokens", "diff", fingerprint, plain, *here).out
+    assert f"indices_top: only in {fingerprint[:12]}" in other
+    assert "indices: codes of different origin do not mean the same" in other
+    assert cli("tokens", "diff", plain, fingerprint, "--json", *here).json["columns"]["indices_top"]["there"] == [
+        False, True,
+    ]  # fmt: skip
+
+
+def _tokens(root: Path, fingerprint: str) -> Artifact:
+    found = Store.open(str(root)).lookup("tokens", fingerprint)
+    assert found is not None
+    return found

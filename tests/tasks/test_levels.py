@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -29,16 +28,7 @@ from vqgan_core.config import ConfigError, SampleConfig
 from vqgan_core.quantizers import CodeUsage
 
 CPU = torch.device("cpu")
-TWO_LEVELS: dict[str, Any] = {
-    "tokenizer__quantizer__kind": "ema",
-    "tokenizer__top__codebook_size": 8,
-    "tokenizer__top__codebook_dim": 4,
-    "tokenizer__training__num_steps": 12,
-    "prior__condition_columns": ["indices_top"],
-    "prior__training__num_steps": 10,
-    "sample__num_per_class": 1,
-    "sample__num_conditions": 3,
-}
+TWO_LEVELS = {**tiny.TWO_LEVELS, "sample__num_conditions": 3}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +64,10 @@ def test_columns_are_shown(made: dict[str, Artifact]) -> None:
     tokens = TokenDataset.open(made["tokens"])
     own, top = contents(made["tokens"])["columns"]
     assert (own["name"], own["grid"], top["name"], top["grid"]) == ("indices", [4, 4], "indices_top", [2, 2])
-    usage = CodeUsage(tokens.code_histogram(column="indices_top"))
+    counts = tokens.code_histogram(column="indices_top")
+    usage = CodeUsage(counts)
     assert (top["perplexity"], top["usage"], top["codebook_size"]) == (usage.perplexity, usage.usage, 8)
+    assert top["histogram"] == counts.tolist()
 
 
 def test_the_records_that_are_told_are_completed(config: PipelineConfig, made: dict[str, Artifact]) -> None:

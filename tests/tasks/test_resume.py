@@ -115,6 +115,7 @@ def test_execution_settings_change_no_byte(published: Published, tmp_path: Path)
         "tokenizer__execution__checkpoint_every_steps": 8,
         "tokenizer__execution__cache_bytes": 0,
         "encode__execution__batch_size": 7,
+        "prior__execution__token_memory_bytes": 0,
         "sample__execution__batch_size": 3,
         "evaluate__execution__batch_size": 16,
     }

@@ -1,6 +1,7 @@
-"""Emoji from source to prior: segmentation maps from their alpha channel, depth maps and bounding boxes as conditions.
+"""Emoji from source to prior: segmentation (their alpha channel), depth maps, poses and bounding boxes as conditions.
 
-Depth is that of the silhouette blown up like a balloon: how far a pixel is from the nearest transparent one.
+Depth is that of the silhouette blown up like a balloon: how far a pixel is from the nearest transparent one. A pose is
+a cross: from the middle of the silhouette to where it reaches farthest left, up, right and down.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.poses import read_poses
 from datasets.tokens import TokenDataset
 from tasks.config import PipelineConfig
 from tasks.pipeline import Pipeline
@@ -27,6 +30,7 @@ from vqgan_core.prior.layouts import layout_objects
 SIZE_PX = 32
 SHAPES = ("tall", "wide", "round")
 NUM_OF_EACH = 90
+POSE_CLASSES = 6
 BOX_CODES = 65
 """8 × 8 points and one more: so few that each occurs often among so few images."""
 
@@ -85,15 +89,44 @@ def with_depth(source: Path) -> Path:
     return folder
 
 
+def with_poses(source: Path) -> Path:
+    """A map of the pose of each image, drawn from COCO keypoints."""
+    images, annotations = [], []
+    for number, path in enumerate(sorted(source.glob("*.png"))):
+        with Image.open(path) as image:
+            rows, columns = np.nonzero(np.asarray(image.getchannel("A")) >= 128)
+        images.append({"id": number, "file_name": path.name, "width": image.width, "height": image.height})
+        ends = [columns.argmin(), rows.argmin(), columns.argmax(), rows.argmax()]
+        points = [(columns.mean(), rows.mean()), *zip(columns[ends], rows[ends], strict=True)]
+        keypoints = [float(value) for x, y in points for value in (x, y, 2)]
+        annotations.append({"image_id": number, "category_id": 1, "keypoints": keypoints})
+    skeleton = [[1, 1 + end] for end in range(1, 5)]
+    names = ["middle", "left", "top", "right", "bottom"]
+    categories = [{"id": 1, "name": "emoji", "keypoints": names, "skeleton": skeleton}]
+    about = source.parent / "keypoints.json"
+    about.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    folder = source.parent / "poses"
+    folder.mkdir()
+    poses = read_poses(str(about))
+    assert poses.num_classes == POSE_CLASSES
+    for name, png in poses.maps(width=0.05):
+        (folder / f"{name}.png").write_bytes(png)
+    return folder
+
+
+def of_classes(name: str, num_classes: int) -> dict[str, Any]:
+    """A tokenizer of a stored label map."""
+    return tokenizer(
+        SIZE_PX, 3, plane={"kind": "stored", "name": name}, autoencoder={"image_channels": num_classes},
+        loss={"pixel": "cross_entropy", "perceptual": "none", "adversarial": "none"},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
     """A config whose tokens are made."""
     root = tmp_path_factory.mktemp("emoji")
     source = of_each_shape(shared_data / "emoji128.tar", root / "source")
-    maps = tokenizer(
-        SIZE_PX, 3, plane={"kind": "stored", "name": "shape"}, autoencoder={"image_channels": 2},
-        loss={"pixel": "cross_entropy", "perceptual": "none", "adversarial": "none"},
-    )  # fmt: skip
     config = PipelineConfig.validated(
         {
             "store": {"url": str(root / "store")},
@@ -105,17 +138,23 @@ def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
                     "depth": {
                         "kind": "files", "url": str(with_depth(source)), "holds": {"kind": "values", "bits": 16},
                     },
+                    "pose": {
+                        "kind": "files", "url": str(with_poses(source)),
+                        "holds": {"kind": "labels", "num_classes": POSE_CLASSES},
+                    },
                 },
             },
             "tokenizer": tokenizer(SIZE_PX, 3),
             "condition_tokenizers": {
-                "shapes": maps, "depths": tokenizer(SIZE_PX, 3, plane={"kind": "stored", "name": "depth"}),
+                "shapes": of_classes("shape", 2), "poses": of_classes("pose", POSE_CLASSES),
+                "depths": tokenizer(SIZE_PX, 3, plane={"kind": "stored", "name": "depth"}),
             },
             "encode": {
                 "execution": CPU,
                 "conditions": {
                     "shape": {"kind": "plane", "tokenizer": "shapes"},
                     "depth": {"kind": "plane", "tokenizer": "depths"},
+                    "pose": {"kind": "plane", "tokenizer": "poses"},
                     "box": {
                         "kind": "boxes", "annotations": str(annotated(source)), "max_objects": 1,
                         "codebook_size": BOX_CODES,
@@ -130,7 +169,7 @@ def emoji(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
     return config
 
 
-@pytest.mark.parametrize(("column", "seed"), [("shape", 0), ("depth", 0), ("box", 0), ("box", 1)])
+@pytest.mark.parametrize(("column", "seed"), [("shape", 0), ("depth", 0), ("pose", 0), ("box", 0), ("box", 1)])
 def test_the_condition_matters(emoji: PipelineConfig, column: str, seed: int) -> None:
     """The set-up of boxes was chosen with seed 0, among several; seed 1 has no part in the choice."""
     training = prior()["training"] | {"seed": seed}

@@ -95,3 +95,5 @@ class PriorTrainingExecution(TrainingExecution):
 
     compile: bool = False
     """Let torch.compile fuse the network: a minute at first, then faster steps. On a CPU it needs a C++ compiler."""
+    token_memory_bytes: int = Field(8 << 30, ge=0)
+    """Token files that are larger than this together are not held in memory, but read as training comes to them."""

@@ -133,7 +133,9 @@ def test_broken_images_among_good_ones(tmp_path: Path, pool: DecodePool) -> None
         "b/long.png": "extreme_aspect",
         "b/notes.txt": "wrong_extension",
     }
-    assert rows["a/cut.png"]["sha256"] == hashlib.sha256(bad["a/cut.png"]).hexdigest()
+    for path, data in bad.items():
+        assert rows[path]["checksum"] == f"sha256:{hashlib.sha256(data).hexdigest()}"
+        assert (rows[path]["sha256"] is None) == (path == "b/notes.txt"), "only what was left out by name was not read"
     assert result.summary["reasons"]["wrong_extension"] == 1
     assert result.summary["classes"] == {"a": 9}
     assert result.summary["classes_without_images"] == ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -61,6 +62,7 @@ class TestFolder:
 
     def test_everything_else_is_named_with_a_reason(self, photos: Path) -> None:
         (photos / "cat" / "notes.txt").write_text("x")
+        os.mkfifo(photos / "cat" / "pipe.txt")
         (photos / ".hidden.png").write_bytes(png(1))
         (photos / "root.png").write_bytes(png(2))
         (photos / "cat" / "gone.png").symlink_to("nowhere")
@@ -69,11 +71,18 @@ class TestFolder:
         assert len(listing) == 3
         assert reasons(listing) == {
             "cat/notes.txt": "wrong_extension",
+            "cat/pipe.txt": "wrong_extension",
             ".hidden.png": "wrong_extension",
             "root.png": "no_label",
             "cat/gone.png": "unreadable",
             "cat/pipe.png": "unreadable",
         }
+        checksums = {item.path: item.checksum for item in listing.skipped}
+        assert checksums["cat/gone.png"] is checksums["cat/pipe.png"] is checksums["cat/pipe.txt"] is None
+        for path in ("cat/notes.txt", ".hidden.png", "root.png"):
+            assert checksums[path] == "sha256:" + hashlib.sha256((photos / path).read_bytes()).hexdigest()
+        (photos / "cat" / "notes.txt").write_text("y")
+        assert folder(photos).list().digest == listing.digest, "a note is no image, whatever it says"
 
     def test_a_name_that_is_no_text_is_named_all_the_same(self, photos: Path) -> None:
         Path(os.fsdecode(os.fsencode(photos) + b"/cat/\xff.png")).write_bytes(png(1))
@@ -224,11 +233,13 @@ def test_object_storage(bucket: tuple[str, str], photos: Path) -> None:
         fs.pipe_file(f"{name}/set/{path.relative_to(photos)}", path.read_bytes())
     fs.pipe_file(f"{name}/set/cat/odd [1]#?%20.png", png(5))
     fs.pipe_file(f"{name}/set2/cat/other.png", png(5))  # a longer name is another folder
+    fs.pipe_file(f"{name}/set/cat/notes.txt", b"x")
     fs.pipe_file(f"{name}/set/cat/", b"")  # what consoles leave for a folder
     source = folder(f"s3://{name}/set", endpoint_url=endpoint)
     listing = source.list()
     assert [e.path for e in listing] == ["cat/a.png", "cat/b.PNG", "cat/odd [1]#?%20.png", "dog/deep/c.png"]
     assert all(e.checksum.startswith("etag:") and '"' not in e.checksum for e in listing)
+    assert [item.checksum for item in listing.skipped] == ["etag:" + hashlib.md5(b"x").hexdigest()]  # noqa: S324 - what S3 says
     assert source.read(next(iter(listing))) == (photos / "cat/a.png").read_bytes()
     fs.pipe_file(f"{name}/set/cat/new.png", png(6))  # what comes later is seen: no listing is cached
     assert len(source.list()) == 5
