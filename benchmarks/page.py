@@ -174,7 +174,7 @@ are running already.
 Each row is our way and a plain one in turns, five times (sampling of 256 tokens: three times), on the same machine in
 the same run, after one turn that does not count. Ratios are taken within a turn; shown are the median and the
 quartiles, between which half of the turns lie. Time is the processor's, not the clock's, but for what waits for other
-processes (what Prefect costs) and on a GPU.
+processes (what Prefect costs, sharding) and on a GPU.
 
 The plain way (benchmarks/plain.py) is the same published architecture as one writes it first: eager fp32, attention as
 a full softmax, no cache or one that is concatenated at each step, two autoencoder passes a training step. Readers are

@@ -179,8 +179,7 @@ def _factors_page(runs: Mapping[int, Run], rows: list[dict[str, Any]], title: st
         sentence="One pipeline with tokenizers of several downsampling factors; every prior's training computes the "
         "same number of operations.",
         key_numbers=[
-            KeyNumber(f"f{row['factor']}", f"{row['num_tokens']} tokens", f"{row['prior_steps']:,} steps of the prior")
-            for row in rows
+            KeyNumber(f"f{row['factor']}", _tokens(row), f"{row['prior_steps']:,} steps of the prior") for row in rows
         ],
         curves=charts,
         samples=[_pictures(row, runs[row["factor"]].samples) for row in rows],
@@ -197,4 +196,8 @@ def _factors_page(runs: Mapping[int, Run], rows: list[dict[str, Any]], title: st
 def _pictures(row: dict[str, Any], samples: Artifact) -> SampleRow:
     pictures = [pixels for pixels, _ in read_samples(samples)]
     shown = pictures[:: max(1, len(pictures) // PICTURES)][:PICTURES]
-    return SampleRow(f"f{row['factor']}, {row['num_tokens']} tokens", shown)
+    return SampleRow(f"f{row['factor']}, {_tokens(row)}", shown)
+
+
+def _tokens(row: Mapping[str, Any]) -> str:
+    return f"{row['num_tokens']} token{'s' if row['num_tokens'] > 1 else ''}"

@@ -56,6 +56,7 @@ class DecodePool:
         self.num_processes = execution.num_processes or default_num_processes()
         self._context = _context()
         self._tried = False
+        self._refusal: str | None = None
         self._closed = False
         self._mutex = threading.Lock()
         self._pool = self._new_pool(self.num_processes)
@@ -120,8 +121,9 @@ class DecodePool:
             if self._closed:
                 raise RuntimeError("this decode pool was left: nothing more can be decoded in it")
             if not self._tried:
-                _try_a_child(self._context)
-                self._tried = True
+                self._tried, self._refusal = True, _why_no_child_starts(self._context)
+            if self._refusal is not None:  # threads that read ahead are told, too, without trying again
+                raise IngestError(self._refusal)
             if _is_broken(self._pool):
                 self._pool.join()
                 self._pool = self._new_pool(self.num_processes)
@@ -180,8 +182,8 @@ def _is_broken(pool: Any) -> bool:
     return not pool.active
 
 
-def _try_a_child(context: Any) -> None:
-    """Start one child by itself and look at its end.
+def _why_no_child_starts(context: Any) -> str | None:
+    """Start one child by itself and look at its end; None: it was as it should be.
 
     A child imports its parent's script first. One that starts the pipeline there ends, and the pool would start another
     for ever.
@@ -189,11 +191,12 @@ def _try_a_child(context: Any) -> None:
     child = context.Process(target=_nothing)
     child.start()
     child.join()
-    if child.exitcode == 1:  # an exception; whatever else ends a child now and then is for the pool to bear
-        raise IngestError(
-            "images are decoded in child processes, and a child failed before it could begin: put what your script "
-            'calls under `if __name__ == "__main__":`, since each child imports the script'
-        )
+    if child.exitcode != 1:  # an exception; whatever else ends a child now and then is for the pool to bear
+        return None
+    return (
+        "images are decoded in child processes, and a child failed before it could begin: put what your script "
+        'calls under `if __name__ == "__main__":`, since each child imports the script'
+    )
 
 
 def _nothing() -> None:

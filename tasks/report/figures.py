@@ -37,6 +37,7 @@ _ON_ANY_PAPER = {
 _SIZE_INCHES = (5.2, 2.9)
 _MOST_BARS = 400
 _MOST_POINTS = 600
+_FEW = 20
 _CLEANING = (
     (r"^.*?<svg[^>]*>", ""),  # prolog and namespaces, which HTML does without
     (r"<style.*?</style>", ""),  # would apply to the whole page
@@ -77,7 +78,7 @@ def curves_svg(curves: Curves) -> str:
         figure, axes = _blank()
         for colour, (name, points) in zip(_SERIES, curves.series.items(), strict=False):
             steps, values = _thinned(points)
-            measured = "validation" in name
+            measured = "validation" in name or len(points) <= _FEW
             axes.plot(steps, values, color=colour, label=name, marker="o" if measured else None, markersize=3.2)
         if curves.logarithmic:
             axes.set_yscale("log")

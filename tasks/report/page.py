@@ -121,26 +121,32 @@ def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lineage(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A box an artifact; an arrow leads to those that were made from the one before them."""
+    source = next((m["recipe"]["source"] for m in manifests if m.get("recipe", {}).get("source")), None)
+    before = [source, *(manifest["fingerprint"] for manifest in manifests)]
     nodes = [
         {
             "kind": manifest["kind"],
             "fingerprint": str(manifest["fingerprint"])[:_SHORT],
             "title": f"fingerprint {manifest['fingerprint']}, digest {manifest.get('digest', 'unknown')}",
             "facts": _facts(manifest.get("summary", {})),
-            "inputs": [
-                f"{source['kind']} {str(source['fingerprint'])[:_SHORT]}" for source in manifest.get("inputs", ())
-            ],
+            "inputs": [f"{given['kind']} {str(given['fingerprint'])[:_SHORT]}" for given in manifest.get("inputs", ())],
+            "follows": last is not None
+            and last in (manifest.get("recipe", {}).get("source"), *_fingerprints(manifest)),
         }
-        for manifest in manifests
+        for last, manifest in zip(before, manifests, strict=False)
     ]
-    source = next((m["recipe"]["source"] for m in manifests if m.get("recipe", {}).get("source")), None)
     return [_source_node(source), *nodes] if source else nodes
+
+
+def _fingerprints(manifest: Mapping[str, Any]) -> list[str]:
+    return [given["fingerprint"] for given in manifest.get("inputs", ())]
 
 
 def _source_node(source: Mapping[str, Any]) -> dict[str, Any]:
     place = source.get("url") or source.get("name") or ", ".join(source.get("urls", ()))
     facts = [str(source["kind"]), *([without_secrets(str(place))] if place else [])]
-    return {"kind": "source", "fingerprint": "", "title": "", "facts": facts, "inputs": []}
+    return {"kind": "source", "fingerprint": "", "title": "", "facts": facts, "inputs": [], "follows": False}
 
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from tasks.pipeline import Pipeline
 from tasks.stage import execute
 from datasets.store import Store
 
+print("imported", flush=True)
 config = PipelineConfig.preset(sys.argv[1])
 execute(Pipeline(config).request("shard"), Store.open(config.store))
 """
@@ -40,6 +41,7 @@ def test_an_unguarded_script_says_what_it_lacks(tmp_path: Path, digit_folder: Pa
         check=False,
     )
     assert said.returncode == 1
+    assert said.stdout.count("imported") == 2, "by itself and by one child that was tried"
     assert said.stderr.rstrip().splitlines()[-1].startswith("datasets.errors.IngestError: images are decoded in child")
     assert '`if __name__ == "__main__":`' in said.stderr
     assert not Store.open(tiny_config(tmp_path / "store", digit_folder).store).artifacts()

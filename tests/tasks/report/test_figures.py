@@ -30,6 +30,13 @@ def test_text_stays_text() -> None:
         assert f">{word}</text>" in drawing
 
 
+def test_few_points_are_marked() -> None:
+    few, many = ({"training": [(float(step), 1.0 / step) for step in range(1, 1 + n)]} for n in (5, 300))
+    drawings = [curves_svg(Curves("Loss", "", series)) for series in (few, many)]
+    marks = [len(re.findall("<use ", drawing)) for drawing in drawings]
+    assert marks[0] - marks[1] >= 5
+
+
 def test_a_dollar_is_no_formula() -> None:
     assert ">cost in $^$</text>" in curves_svg(Curves("t", "", {"cost in $^$": [(1, 1.0), (2, 2.0)]}))
 

@@ -66,6 +66,12 @@ def test_every_section_is_there(page: str) -> None:
     assert Tree(page).values("section", "id") == sections
 
 
+def test_arrows_lead_to_what_was_made_from_the_one_before(inputs: ReportInputs, page: str) -> None:
+    assert Tree(page).values("li", "class") == ["follows"] * len(inputs.manifests), "from the source on"
+    siblings = [manifest for manifest in inputs.manifests if manifest["kind"] in ("tokenizer", "prior")]
+    assert Tree(render(replace(inputs, manifests=siblings))).values("li", "class") == []
+
+
 def test_nothing_is_asked_from_outside(page: str) -> None:
     tree = Tree(page)
     assert not {"script", "link", "iframe", "object", "embed"} & set(tree.tags)
