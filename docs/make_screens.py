@@ -30,6 +30,7 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 WIDTH_PX = 1400
 NUM_COLOURS = 96
 MARGIN_PX = 24
+MENU_PX = 260
 
 
 def main() -> int:
@@ -98,7 +99,7 @@ def _screenshot(chromium: str, url: str, path: Path, height_px: int) -> None:
 def _shrink(path: Path) -> None:
     """Cut off the empty end of a page, and save it with few colours: a picture is cloned by everybody."""
     page = Image.open(path).convert("RGB")
-    rows = np.asarray(page)[:, WIDTH_PX // 3 : -MARGIN_PX]  # beside the menu, which goes down to the end
+    rows = np.asarray(page)[:, MENU_PX:-MARGIN_PX]  # beside the menu, which goes down to the end
     used = np.flatnonzero((rows != rows[:, :1]).any(axis=(1, 2)))
     height = min(page.height, int(used[-1]) + MARGIN_PX) if len(used) else page.height
     page.crop((0, 0, page.width, height)).quantize(NUM_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
