@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from PIL import Image
 
 PICTURES = Path(__file__).parent / "pictures"
 FLAGS = [
@@ -26,6 +28,9 @@ FLAGS = [
 ]  # fmt: skip
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 WIDTH_PX = 1400
+NUM_COLOURS = 96
+MARGIN_PX = 24
+MENU_PX = 260
 
 
 def main() -> int:
@@ -40,13 +45,14 @@ def main() -> int:
     runs = [_run(api, deployment, options.preset) for _ in range(2)]
     last = _artifacts(api, runs[1])
     pages = {
-        "form": (f"deployments/deployment/{deployment}/run", 2000),
+        "form": (f"deployments/deployment/{deployment}/run", 2260),
         "run": (f"runs/flow-run/{runs[1]}", 800),
         "report": (f"artifacts/artifact/{last['evaluation']}", 2300),
         "tokenizer": (f"artifacts/artifact/{last['tokenizer']}", 2300),
     }
     for name, (path, height_px) in pages.items():
         _screenshot(chromium, f"{options.server}/v2/{path}", PICTURES / f"ui-{name}.png", height_px)
+        _shrink(PICTURES / f"ui-{name}.png")
         sys.stdout.write(f"{PICTURES / f'ui-{name}.png'}\n")
     return 0
 
@@ -88,6 +94,15 @@ def _screenshot(chromium: str, url: str, path: Path, height_px: int) -> None:
             "--virtual-time-budget=30000", f"--screenshot={path}", url,
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, timeout=300)  # noqa: S603 - fixed arguments
+
+
+def _shrink(path: Path) -> None:
+    """Cut off the empty end of a page, and save it with few colours: a picture is cloned by everybody."""
+    page = Image.open(path).convert("RGB")
+    rows = np.asarray(page)[:, MENU_PX:-MARGIN_PX]  # beside the menu, which goes down to the end
+    used = np.flatnonzero((rows != rows[:, :1]).any(axis=(1, 2)))
+    height = min(page.height, int(used[-1]) + MARGIN_PX) if len(used) else page.height
+    page.crop((0, 0, page.width, height)).quantize(NUM_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

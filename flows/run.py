@@ -46,7 +46,10 @@ class StageRunner:
 
     def __call__(self, request: Request) -> Artifact:
         """Run one stage, or serve it from the cache, and open its artifact."""
-        outcome = orchestrate.run(request, self._config.store, self._config.name, self._ledger.reporter)
+        config = self._config
+        outcome = orchestrate.run(
+            request, config.store, config.name, self._ledger.reporter, config.stage_timeout_seconds
+        )
         self._ledger.outcomes.append(outcome)
         _, state, ref = outcome
         for given in request.inputs:

@@ -36,6 +36,10 @@ class PipelineConfig(Config):
     """What the run is called in tables and reports; not part of any fingerprint."""
     store: StoreConfig = StoreConfig()
     """Where artifacts live."""
+    stage_timeout_seconds: float | None = Field(None, gt=0)
+    """Seconds after which a stage that is not done is interrupted, and tried again from where it was, three times.
+
+    Null: it may take as long as it takes. Not part of any fingerprint."""
     shard: ShardConfig = ShardConfig()
     """Source and canonical form of the images."""
     tokenizer: TokenizerConfig = TokenizerConfig()

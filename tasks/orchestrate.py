@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 from typing import Any
+from uuid import UUID
 
 from prefect import State, task
 from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.tasks import exponential_backoff
 
 from datasets.config import StoreConfig
@@ -59,10 +61,20 @@ def publish(request: Request, store: StoreConfig, reporter: Reporter) -> dict[st
     get_run_logger().info("%s: building %s", request.stage.name, request.fingerprint)
     try:
         return execute(request, Store.open(store), reporter).model_dump(mode="json")
-    except TrainingInterrupted:
-        if deployment.id:  # the checkpoint is written: now Prefect may have its signal, and cancel or retry the run
-            signal.raise_signal(signal.SIGTERM)
+    except TrainingInterrupted:  # the checkpoint is written
+        if deployment.id and not _is_cancelled():
+            signal.raise_signal(signal.SIGTERM)  # now Prefect may have its signal, and put the run back into its queue
         raise
+
+
+def _is_cancelled() -> bool:
+    """Whether people want the run around this task to end: its worker sees to it, and a crash would bring it back.
+
+    Prefect (3.8.8) tells a process why it gets SIGTERM only while its own handler is in place, which a training's is.
+    """
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(str(flow_run.id))).state
+    return state is not None and state.is_cancelling()
 
 
 def title(request: Request, name: str) -> str:
@@ -71,7 +83,13 @@ def title(request: Request, name: str) -> str:
     return " · ".join([stage, name, *special, request.fingerprint[:8]])
 
 
-def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | None = None) -> Outcome:
+def run(
+    request: Request,
+    store: StoreConfig,
+    name: str,
+    reporter: Reporter | None = None,
+    timeout_seconds: float | None = None,
+) -> Outcome:
     """Run a stage inside a flow: served from the cache, or built.
 
     Args:
@@ -79,6 +97,7 @@ def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | No
         store: where from and where to.
         name: of the config, for people.
         reporter: where progress is told; None: on the run's page, and as lines.
+        timeout_seconds: after which a try is interrupted, and the next one begins; None: never.
 
     Raises:
         Exception: whatever the stage raised, after the task's own retries.
@@ -90,6 +109,7 @@ def run(request: Request, store: StoreConfig, name: str, reporter: Reporter | No
         task_run_name=title(request, name),
         result_storage=StageRecords.open(store),
         refresh_cache=not there,
+        timeout_seconds=timeout_seconds,
     )(request, store, reporter or ProgressPage(Terminal()), return_state=True)
     state.result(raise_on_failure=True)
     found = shelf.lookup(request.stage.kind, request.fingerprint)

@@ -144,8 +144,8 @@ class _Slot:
 def _slots(plan: Plan) -> list[_Slot]:
     """One worker for each pool, and on a machine of several GPUs one for each of them.
 
-    A worker with a limit dies when a run of its own is back before it has tidied up after it, as a crashed one may be
-    (Prefect 3.8.8). So it has one run, and takes no other with it.
+    A worker with a limit dies when a run of its own is back before it has tidied up after it (Prefect 3.8.8; see
+    automations.yaml). Should it happen for all that, it has one run, and takes no other with it.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(plan.num_gpus)))
     gpus: list[str | None] = [*visible.split(",")[: plan.num_gpus]] if plan.num_gpus > 1 else [None]

@@ -47,8 +47,10 @@ def _written(inputs: ReportInputs, picture_px: int) -> str:
         rows_shown = [row for row in inputs.samples[:_MOST_CLASSES] if row.pictures]
         names = ", ".join(escaped(row.name) for row in rows_shown)
         parts.append("## Samples" + (f": {names}" if names else ""))
-        for row in rows_shown:
-            parts.append(_image("samples", row.pictures[:_MOST_SAMPLES], _MOST_SAMPLES, picture_px))
+        if rows_shown:  # a row a class
+            columns = min(_MOST_SAMPLES, *(len(row.pictures) for row in rows_shown))
+            drawn = [picture for row in rows_shown for picture in row.pictures[:columns]]
+            parts.append(_image("samples", drawn, columns, picture_px))
     if inputs.metrics:
         cells = [
             (

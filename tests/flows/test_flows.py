@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from flows.train_prior import train_prior
 from flows.train_tokenizer import train_tokenizer
 from tasks import orchestrate
 from tasks.pipeline import STEPS, NotPublished, Pipeline
+from tasks.stage import Product, Request, Stage, Work
 from tests.flows.command_line import CommandLine
 from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
 
@@ -238,6 +240,23 @@ def test_nothing_else_is(published: Published, tmp_path: Path, error: Exception)
     with pytest.raises(type(error), match=error.args[0]):
         _in_a_flow(lambda: orchestrate.run(stage.request, stage.config, "tiny"))
     assert stage.tries == 1
+
+
+@pytest.mark.usefixtures("no_delay")
+def test_a_stage_that_hangs_is_tried_again(tmp_path: Path) -> None:
+    naps = iter([36_000])
+
+    def build(_work: Work) -> Product:
+        for _ in range(next(naps, 0)):
+            time.sleep(0.1)  # Prefect cannot break off a longer one beside pytest's own alarm
+        return Product(files={"one.txt": b"done"})
+
+    request = Request(Stage("hang", "1", "corpus"), recipe={}, inputs=(), build=build, label="hang")
+    store = StoreConfig(url=str(tmp_path / "store"))
+    outcome = _in_a_flow(lambda: orchestrate.run(request, store, "tiny", timeout_seconds=3))
+    assert outcome[1] == "Completed"
+    assert Store.open(store).get(outcome[2]).read("one.txt") == b"done"
+    assert next(naps, None) is None, "the first try did hang"
 
 
 @pytest.mark.usefixtures("no_delay")

@@ -39,15 +39,28 @@ def test_there_are_commands_to_look_at() -> None:
     assert sum(1 for guide in GUIDES for _ in commands(guide)) > 30
 
 
-def test_what_to_do_when_quotes_what_is_said() -> None:
+@pytest.fixture(scope="module")
+def failures() -> list[list[str]]:
+    """The cells of "What to do when", a row a failure."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.split("## What to do when")[-1].split("## ")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 10
+    return rows
+
+
+def test_every_failure_is_seen_by_a_test(failures: list[list[str]]) -> None:
+    for row in failures:
+        where = re.fullmatch(r"\[`(\w+\.py)`\]\(\.\./(tests/[\w/]+\.py)\) `(test_\w+)`", row[3].strip())
+        assert where is not None, row
+        assert Path(where[2]).name == where[1]
+        assert f"def {where[3]}(" in (ROOT / where[2]).read_text(encoding="utf-8"), row
+
+
+def test_what_to_do_when_quotes_what_is_said(failures: list[list[str]]) -> None:
     """The messages in the first column of the table, but for the names and numbers in them."""
     code = "\n".join(path.read_text(encoding="utf-8") for room in CODE for path in (ROOT / room).rglob("*.py"))
-    table = (
-        (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("## What to do when")[-1].split("## ")[0]
-    )
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) >= 10
-    quotes = [quote for row in rows for quote in re.findall(r'"([^"]+)"', row)]
+    quotes = [quote for row in failures for quote in re.findall(r'"([^"]+)"', row[0])]
     assert len(quotes) >= 5
     for quote in quotes:
         for fragment in re.split(r"…|\d+|[A-Z]{4,}", quote):

@@ -6,11 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.server import furnish
 from tests.ceph import free_port
 from tests.flows.conftest import NewHome
 from tests.flows.server.service import Service, until
@@ -54,6 +58,17 @@ def _has_workers(service: Service, pools: Sequence[str]) -> bool:
         return all(service.found(f"/work_pools/{pool}/workers/filter", {}) for pool in pools)
     except (httpx.HTTPError, OSError):
         return False
+
+
+@contextmanager
+def patience(service: Service, automation: str, seconds: float) -> Iterator[None]:
+    """One automation of the repository waits for so long while the block runs; ten is the least that Prefect allows."""
+    (shipped,) = (each for each in furnish.read_automations() if each.name == automation)
+    trigger = shipped.trigger.model_copy(update={"within": timedelta(seconds=seconds)})
+    with temporary_settings({PREFECT_API_URL: service.url}), get_client(sync_client=True) as client:
+        furnish.ensure_automations(client, [shipped.model_copy(update={"trigger": trigger})])
+        yield
+        furnish.ensure_automations(client, [shipped])
 
 
 @dataclass(frozen=True)

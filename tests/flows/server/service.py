@@ -115,6 +115,11 @@ class Service:
         rows = self.found("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
         return "\n".join(row["message"] for row in rows)
 
+    def history(self, run: str) -> list[str]:
+        """The names of the states that a run was in."""
+        rows = self.get(f"/flow_run_states/?flow_run_id={run}")
+        return [str(row["name"]) for row in sorted(rows, key=lambda row: str(row["timestamp"]))]
+
     def artifacts(self, run: str) -> list[dict[str, Any]]:
         """What a run put on its page."""
         return self.found("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})

@@ -22,6 +22,8 @@ def test_the_second_run_is_served_from_the_cache(
     assert states(first) == ["Completed"] * len(STAGES)
     assert states(second) == ["Cached"] * len(STAGES)
     assert list(first) == list(second)
+    built = [service.logs(run).count(": building ") for run in journey.runs]
+    assert built == [len(STAGES), 0], "not a step the second time"
     with capsys.disabled():
         text = "end to end through the API: {:.1f} s; again, all cached: {:.1f} s"
         sys.stdout.write(f"\n{text.format(*journey.seconds)}\n")
