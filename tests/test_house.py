@@ -200,7 +200,7 @@ def test_a_preset_with_a_typing_mistake_is_refused(name: str) -> None:
 
 
 #: Of the pipeline's config: a title, where, and what flows decide.
-NO_STAGES = {"name", "store", "promote", "retrain"}
+NO_STAGES = {"name", "store", "stage_timeout_seconds", "promote", "retrain"}
 
 
 def test_execution_is_no_recipe() -> None:

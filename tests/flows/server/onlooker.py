@@ -41,9 +41,9 @@ def send(run: str, sign: signal.Signals) -> None:
     os.kill(processes(run)[0], sign)
 
 
-def kill(run: str) -> None:
+def kill(run: str, process: int) -> None:
     """Kill the process of a run, and wait until nothing of it is left that could write."""
-    send(run, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
     until(lambda: not processes(run), "the end of a killed process and of what it started", pause=0.01)
 
 
@@ -63,14 +63,17 @@ class Onlooker:
         """Whether a stage has left something; of a training, a checkpoint of this step or a later one."""
         if step:
             return self.last_step(kind) >= step
-        return any(path.is_file() for path in (self.root / _PIECES[kind]).rglob("*"))
+        return bool(self._pieces(kind))
 
     def is_finished(self, kind: str) -> bool:
         """Whether its artifact is published."""
         return any((self.root / kind).rglob("manifest.json"))
 
     def _checkpoints(self, kind: str) -> set[tuple[int, int]]:
-        names = [path.name for path in (self.root / _PIECES[kind]).rglob("checkpoint-*.pt")]
-        found = {(int(match[1]), int(match[2])) for name in names if (match := _CHECKPOINT.match(name))}
+        found = {(int(match[1]), int(match[2])) for name in self._pieces(kind) if (match := _CHECKPOINT.match(name))}
         self.written.setdefault(kind, set()).update(found)
         return found
+
+    def _pieces(self, kind: str) -> list[str]:
+        """Names of files. Folders may vanish meanwhile, which `os.walk` bears."""
+        return [name for _, _, names in os.walk(self.root / _PIECES[kind]) for name in names]

@@ -18,7 +18,7 @@ from tests.tiny import KINDS, Published, contents, write_preset
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 #: In the middle: the tokenizer trains 30 steps, the prior 40.
 MIDDLE = {"tokenizer": 12, "prior": 16}
-TRAINED = {"tokenizer": "train tokenizer", "prior": "train prior"}
+TRAINED = ("tokenizer", "prior")
 NEVER = 10**6
 RETRY = "tessera-retry-crashed-runs"
 
@@ -41,9 +41,7 @@ def test_a_kill_in_every_stage(service: Service, published: Published, tmp_path:
     assert row["state"]["name"] == "Completed", service.logs(run)
     assert row["run_count"] > len(KINDS), "each death was noticed, and the run went on by itself"
     assert contents(Store.open(str(root))) == contents(Store.open(str(published.root)))
-    logs = service.logs(run)
-    for kind, label in TRAINED.items():
-        assert f"{label}: goes on at step {reached[kind]} of" in logs
+    for kind in TRAINED:  # what they said may be lost: lines are sent every two seconds
         assert max(step for _, step in onlooker.written[kind]) > reached[kind], "the next process was seen to train"
         assert all(number == step for number, step in onlooker.written[kind]), sorted(onlooker.written[kind])
     assert "RUNNING" not in service.task_types(run), "the tasks of dead processes are swept"
@@ -51,7 +49,11 @@ def test_a_kill_in_every_stage(service: Service, published: Published, tmp_path:
 
 
 def _killed_in(kind: str, run: str, onlooker: Onlooker) -> int:
-    """Kill the run as soon as a stage has left something that survives; of a training, returns its last step."""
+    """Kill the run as soon as a stage has left something that survives; of a training, returns its last step.
+
+    Whom to kill is known before: small stages are over in less time than it takes to look through all processes.
+    """
+    process = until(lambda: processes(run), f"the process that begins {kind}")[0]
 
     def is_in_the_middle() -> bool:
         for trained in TRAINED:  # the one that was killed before, too, as it goes on
@@ -59,7 +61,7 @@ def _killed_in(kind: str, run: str, onlooker: Onlooker) -> int:
         return onlooker.has_begun(kind, MIDDLE.get(kind, 0))
 
     until(is_in_the_middle, f"partial work on {kind}", pause=0.002)
-    kill(run)
+    kill(run, process)
     assert not onlooker.is_finished(kind), f"{kind} was finished before the kill"
     return onlooker.last_step(kind)
 
