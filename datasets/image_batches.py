@@ -18,9 +18,10 @@ from torch import Tensor
 
 from datasets.damage import Replacements
 from datasets.images import Window, crop_offsets
-from datasets.order import Order, check_share, record_words
+from datasets.order import Order, record_words
 from datasets.planes import Planes
 from datasets.prefetch import prefetched
+from datasets.shares import Shared
 from datasets.views import View
 from vqgan_core.config import AugmentConfig
 
@@ -31,7 +32,7 @@ Batch = dict[str, Tensor]
 beside the images; labels are -1 where a corpus has no classes."""
 
 
-class ImageBatches:
+class ImageBatches(Shared):
     """Endless shuffled batches; call it with the step to start at."""
 
     def __init__(
@@ -49,18 +50,6 @@ class ImageBatches:
         self._split, self._planes, self._batch_size = planes.split, planes, batch_size
         self._order = Order(planes.split.counts, seed)
         self._seed, self._augment, self._num_threads = seed, augment, num_threads
-        self._share = (0, 1, 1)
-
-    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> ImageBatches:
-        """The same batches, of which this process is given its part alone: an equal share of each piece.
-
-        Raises:
-            ValueError: the batch cannot be cut into equal shares.
-        """
-        check_share(self._batch_size, rank, world_size, num_pieces)
-        own = copy.copy(self)
-        own._share = (rank, world_size, num_pieces)
-        return own
 
     def skipping_damaged(self) -> ImageBatches:
         """The same batches, in which records of damaged shards are replaced and counted; else the first one raises."""

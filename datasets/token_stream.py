@@ -9,7 +9,6 @@ to the bit, so which of the two reads is a matter of execution; the validation s
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,9 @@ from jaxtyping import Int64
 from datasets.errors import TokenError
 from datasets.files import Files
 from datasets.image_batches import Batch
-from datasets.order import WINDOW, Order, Position, check_share, record_words
+from datasets.order import WINDOW, Order, Position, record_words
 from datasets.prefetch import prefetched
+from datasets.shares import Shared
 from datasets.store import Artifact
 from datasets.token_file import TokenMeta, read_token_file
 from datasets.token_head import TokenHead, read_token_head
@@ -126,7 +126,7 @@ class StreamedTokens:
         return whole.sequential(split, batch_size, limit=limit, target=target, columns=columns, share=share)
 
 
-class StreamedBatches:
+class StreamedBatches(Shared):
     """Endless shuffled batches; call it with the step to start at. Step s's is a pure function of s."""
 
     def __init__(self, files: Files, units: Sequence[_Unit], batch_size: int, seed: int, read: Read) -> None:
@@ -137,18 +137,6 @@ class StreamedBatches:
         self._first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         self._ahead = max(1, WINDOW * sum(counts) // len(counts) // 2 // batch_size)
         """Steps: half a window."""
-        self._share = (0, 1, 1)
-
-    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> StreamedBatches:
-        """The same batches, of which this process is given its part alone, as `TokenBatches.share`.
-
-        Raises:
-            ValueError: the batch cannot be cut into equal shares.
-        """
-        check_share(self._batch_size, rank, world_size, num_pieces)
-        own = copy.copy(self)
-        own._share = (rank, world_size, num_pieces)
-        return own
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on; files are read ahead by threads, which end with the iterator."""

@@ -9,7 +9,6 @@ million records of 256 tokens take 0.66 GB.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from torch import Tensor
 from datasets.errors import TokenError, TokenMismatch
 from datasets.files import Files, ListedFiles
 from datasets.image_batches import Batch
-from datasets.order import Order, check_share, record_words
+from datasets.order import Order, record_words
 from datasets.prefetch import prefetched
+from datasets.shares import Shared
 from datasets.token_file import TokenFile, TokenMeta, read_token_file
 from vqgan_core.config.tokens import TARGET
 
@@ -243,7 +243,7 @@ class TokenDataset:
         return 0 if name is None else self.views.index(name)
 
 
-class TokenBatches:
+class TokenBatches(Shared):
     """Endless shuffled batches `{"tokens": int64 B N, "labels": int64 B}`, and further columns, int64 `B M`, by name.
 
     Step s's is a pure function of s, and reading more columns moves nothing.
@@ -253,18 +253,6 @@ class TokenBatches:
         """Made by TokenDataset.batches."""
         self._split, self._batch_size, self._seed, self._read = split, batch_size, seed, read
         self._order = Order(split.counts, seed)
-        self._share = (0, 1, 1)
-
-    def share(self, rank: int, world_size: int, num_pieces: int = 1) -> TokenBatches:
-        """The same batches, of which this process is given its part alone: an equal share of each piece.
-
-        Raises:
-            ValueError: the batch cannot be cut into equal shares.
-        """
-        check_share(self._batch_size, rank, world_size, num_pieces)
-        own = copy.copy(self)
-        own._share = (rank, world_size, num_pieces)
-        return own
 
     def __call__(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on. No threads: a batch is a gather from memory."""

@@ -29,17 +29,20 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {row[0]: row for row in cells}
 
 
+MATRIX = torch.randn(160, 160)
+
+
+def once() -> None:
+    for _ in range(40):
+        MATRIX @ MATRIX
+
+
+def thrice() -> None:
+    for _ in range(3):
+        once()
+
+
 def test_a_ratio_is_that_of_the_work() -> None:
-    matrix = torch.randn(160, 160)
-
-    def once() -> None:
-        for _ in range(40):
-            matrix @ matrix
-
-    def thrice() -> None:
-        for _ in range(3):
-            once()
-
     own = Pair("products", "products/s", 40, once, thrice, flops=40 * 2 * 160**3, repeats=3)
     found = measure(own, ROOFLINE)
     low, high = found.quartiles
@@ -95,16 +98,6 @@ def test_the_page_says_where_and_how() -> None:
 
 
 def test_what_is_around_the_work_is_told_a_unit_of_it() -> None:
-    matrix = torch.randn(160, 160)
-
-    def once() -> None:
-        for _ in range(40):
-            matrix @ matrix
-
-    def thrice() -> None:
-        for _ in range(3):
-            once()
-
     found = measure(Pair("shards", "shards/s", 4, thrice, once, repeats=3, per="shard"))
     low, middle, high = found.excess
     assert low <= middle <= high
