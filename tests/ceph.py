@@ -61,6 +61,8 @@ crypto dir = {lib}/ceph/crypto
 setuser match path = /nonexistent
 [mon]
 mon data = {state}/mon
+paxos propose interval = 0.05
+paxos min wait = 0.02
 mon cluster log file = {state}/cluster.log
 mon data avail warn = 1
 mon data avail crit = 0
@@ -70,6 +72,7 @@ osd objectstore = bluestore
 bluestore block size = 4294967296
 bluestore block create = true
 osd memory target = 1073741824
+osd client watch timeout = 3
 [client.rgw]
 rgw data = {state}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{rgw_port}

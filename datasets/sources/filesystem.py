@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 
 from datasets.errors import SourceChanged, SourceError
 from datasets.sources.listing import Partner, SourceEntry, content_checksum
-from datasets.store.storage.objects import s3_options
+from datasets.store.storage.s3_options import s3_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """Charts of the report, as SVG that lies inside the page and takes its colours: a dark page has light lines.
 
 Matplotlib draws with stand-in colours, which are then replaced by the page's CSS variables. Text stays text, in the
-page's font. The same data give the same bytes.
+page's font. The same data give the same bytes. Matplotlib is imported by the first figure: it takes more than half a
+second, and few processes of a run draw.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from tasks.report.inputs import CodeUse, Curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["curves_svg", "histogram_svg", "standalone"]
 
@@ -74,6 +75,8 @@ _STYLE: Any = {
 
 def curves_svg(curves: Curves) -> str:
     """Lines over training steps."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator  # noqa: PLC0415 - see above
+
     with _style():
         figure, axes = _blank()
         for colour, (name, points) in zip(_SERIES, curves.series.items(), strict=False):
@@ -94,6 +97,8 @@ def curves_svg(curves: Curves) -> str:
 
 def histogram_svg(use: CodeUse) -> str:
     """Share of each code, most frequent first, beside the level at which all would be equally frequent."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - see above
+
     shares = _shares(use.counts)
     ranks = np.linspace(0, len(use.counts), len(shares) + 1)
     with _style():
@@ -119,6 +124,8 @@ def standalone(drawing: str) -> str:
 @contextmanager
 def _style() -> Iterator[None]:
     """Ours alone: a matplotlibrc of the machine must not change a report."""
+    import matplotlib as mpl  # noqa: PLC0415 - see above
+
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -142,6 +149,8 @@ def _thinned(points: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64]
 
 
 def _blank() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
     figure.patch.set_visible(False)
     axes = figure.add_subplot()
@@ -155,6 +164,8 @@ def _legend_above(axes: Axes, num_series: int) -> None:
 
 
 def _svg(figure: Figure, title: str) -> str:
+    import matplotlib as mpl  # noqa: PLC0415 - see above
+
     buffer = io.StringIO()
     nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.hashsalt": title}):  # ids of two figures on one page must differ

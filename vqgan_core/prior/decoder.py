@@ -17,16 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vqgan_core.prior.cache import KeyValueCache
+from vqgan_core.prior.attention import Visibility, visibility
+from vqgan_core.prior.cache import CacheAt, KeyValueCache
 
 INIT_STD = 0.02
-
-
-class Visibility(NamedTuple):
-    """Which keys each query may see, in the two forms that SDPA takes."""
-
-    mask: Bool[Tensor, "q k"] | None
-    is_causal: bool
 
 
 class Placement(NamedTuple):
@@ -51,7 +45,7 @@ class Context(NamedTuple):
     """What every layer of one forward pass needs."""
 
     visible: Visibility
-    cache: KeyValueCache | None
+    cache: KeyValueCache | CacheAt | None
     rotation: Rotation | None
 
 
@@ -100,9 +94,9 @@ class Decoder(nn.Module):
     def new_cache(self, batch_size: int, max_length: int | None = None) -> KeyValueCache:
         """Allocate an empty cache for a batch, on the model's device and in its precision."""
         length = self.max_length if max_length is None else max_length
-        shape = (len(self.layers), batch_size, self.num_cached_heads, length, self.head_width)
+        shape = (batch_size, self.num_cached_heads, length, self.head_width)
         weight = self.token_embedding.weight
-        return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
+        return KeyValueCache.allocate(len(self.layers), shape, device=weight.device, dtype=weight.dtype)
 
     def forward(
         self,
@@ -138,6 +132,16 @@ class Decoder(nn.Module):
         logits: Tensor = self.head(self.final_norm(x if num_last is None else x[:, -num_last:]))
         return logits
 
+    def step(self, tokens: Int[Tensor, "B 1"], cache: CacheAt, placement: Placement) -> Float[Tensor, "B 1 V"]:
+        """Logits after one more token, by the same operations on the same shapes wherever the cache stands."""
+        positions = cache.position[None] if placement.positions is None else placement.positions
+        x, rotation = self.place(self._embed(tokens, None, placement), 0, positions)
+        filled = torch.arange(cache.keys[0].shape[2], device=x.device) <= cache.position
+        visible = Visibility(filled[None], is_causal=False)
+        x = self._apply_layers(self.dropout(x), Context(visible, cache, rotation))
+        logits: Tensor = self.head(self.final_norm(x))
+        return logits
+
     def _embed(
         self, tokens: Int[Tensor, "B N"], prefix: Float[Tensor, "B P D"] | None, placement: Placement
     ) -> Float[Tensor, "B T D"]:
@@ -167,24 +171,6 @@ class Decoder(nn.Module):
                 f"the first {self.num_unmasked} positions see each other, so they must enter the cache in one call; "
                 f"it holds {start}"
             )
-
-
-def visibility(start: int, end: int, num_unmasked: int, device: torch.device) -> Visibility:
-    """Let queries start … end - 1 see keys 0 … end - 1: the past and themselves, and the whole unmasked prefix.
-
-    Args:
-        start: position of the first query; the keys before it come from a cache.
-        end: position after the last query.
-        num_unmasked: the first so many positions see each other in both directions.
-        device: where a mask is made, if one is needed.
-    """
-    if start >= num_unmasked and end - start == 1:
-        return Visibility(None, is_causal=False)
-    if start == num_unmasked == 0:
-        return Visibility(None, is_causal=True)
-    queries = torch.arange(start, end, device=device)[:, None]
-    keys = torch.arange(end, device=device)[None, :]
-    return Visibility((keys <= queries) | ((keys < num_unmasked) & (queries < num_unmasked)), is_causal=False)
 
 
 def init_weights(module: nn.Module) -> None:

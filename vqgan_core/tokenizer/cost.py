@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vqgan_core.config import TokenizerConfig, TopLevelConfig
 from vqgan_core.tokenizer.model import Tokenizer
@@ -94,6 +93,8 @@ def num_parameters(module: nn.Module) -> int:
 
 def forward_flops(module: nn.Module, *shapes: tuple[int, ...]) -> float:
     """Operations of one forward pass of a module on the meta device, given the shapes of its inputs."""
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - brings Triton along
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*(torch.empty(shape, device="meta") for shape in shapes))
     return float(counter.get_total_flops())

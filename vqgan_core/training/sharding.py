@@ -6,6 +6,9 @@ states. What is kept is the state of a plain run, so that any number of processe
 
 Source: arXiv 2304.11277 (FSDP); `torch.distributed.fsdp.fully_shard`. Departure: torch.distributed.checkpoint's own
 files are not used. Their metadata is a pickle, and nothing that comes from a store is unpickled here.
+
+What only spread models need is imported where one is met: it takes most of a second of every start, and most models are
+whole.
 """
 
 from __future__ import annotations
@@ -15,23 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 
 from vqgan_core import distributed
 
 __all__ = ["is_sharded", "load_whole_state", "shard", "whole_state", "whole_tensor", "whole_weights"]
-
-_GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_SPREAD = StateDictOptions(full_state_dict=True)
 
 
 def shard(module: nn.Module, layers: nn.ModuleList, device: torch.device, method: str) -> None:
@@ -43,6 +33,9 @@ def shard(module: nn.Module, layers: nn.ModuleList, device: torch.device, method
         device: where it is.
         method: what is called in its stead: training enters the model there.
     """
+    from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415 - see above
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method  # noqa: PLC0415 - see above
+
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
@@ -52,19 +45,25 @@ def shard(module: nn.Module, layers: nn.ModuleList, device: torch.device, method
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether this process holds a part of it."""
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    return any(_is_spread(parameter) for parameter in module.parameters())
 
 
 def whole_tensor(values: Tensor) -> Tensor:
     """A tensor of which each process may hold a part; all processes call this."""
-    return values.full_tensor() if isinstance(values, DTensor) else values
+    if not _is_spread(values):
+        return values
+    whole: Tensor = values.full_tensor()  # type: ignore[attr-defined]  # a DTensor has it
+    return whole
 
 
 def whole_weights(module: nn.Module) -> dict[str, Tensor]:
     """Copies of weights and buffers on the CPU; called by all, given to process 0 where the module is sharded."""
     if not is_sharded(module):
         return {name: value.cpu().clone() for name, value in module.state_dict().items()}
-    gathered: Mapping[str, Any] = get_model_state_dict(module, options=_GATHERED)
+    from torch.distributed.checkpoint import state_dict  # noqa: PLC0415 - see above
+
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    gathered: Mapping[str, Any] = state_dict.get_model_state_dict(module, options=options)
     return dict(gathered)
 
 
@@ -72,7 +71,10 @@ def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
     """The state of module and optimiser as of a plain run; called by all, given to process 0 where it is sharded."""
     if not is_sharded(module):
         return {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
-    named = get_optimizer_state_dict(module, optimizer, options=_GATHERED)
+    from torch.distributed.checkpoint import state_dict  # noqa: PLC0415 - see above
+
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    named = state_dict.get_optimizer_state_dict(module, optimizer, options=options)
     return {"module": whole_weights(module), "optimizer": _numbered(named) if named else {}}
 
 
@@ -82,9 +84,17 @@ def load_whole_state(module: nn.Module, optimizer: torch.optim.Optimizer, state:
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         return
-    set_model_state_dict(module, dict(state["module"]), options=_SPREAD)
+    from torch.distributed.checkpoint import state_dict  # noqa: PLC0415 - see above
+
+    options = state_dict.StateDictOptions(full_state_dict=True)
+    state_dict.set_model_state_dict(module, dict(state["module"]), options=options)
     named = _named(state["optimizer"], _names(module, optimizer))
-    set_optimizer_state_dict(module, optimizer, named, options=_SPREAD)
+    state_dict.set_optimizer_state_dict(module, optimizer, named, options=options)
+
+
+def _is_spread(values: Tensor) -> bool:
+    """Whether it is a DTensor, by what only a DTensor has: to name the class is to import it."""
+    return hasattr(values, "full_tensor")
 
 
 def _numbered(named: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,10 @@ What has to be known about s3fs (each is a test):
 - Listings are cached for ever unless use_listings_cache=False; instances are cached across changes of credentials.
 - cat_file without start and end costs a HEAD; objects above 50 MiB then lose their retries. So: ranges of 8 MiB.
 - makedirs and open(mode="wb") through fsspec.open create buckets; nothing here does.
-- FSSPEC_S3_KEY and the like are parsed as JSON, so that a key of digits becomes a number: strings are handed over.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -31,8 +29,9 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from datasets.store.errors import DiskFull, ObjectMissing, StoreError, StoreNotWritable, StoreUnavailable
 from datasets.store.storage.backend import Entry
+from datasets.store.storage.s3_options import s3_options
 
-__all__ = ["ObjectBackend", "s3_options"]
+__all__ = ["ObjectBackend"]
 
 _T = TypeVar("_T")
 _RANGE_BYTES = 8 << 20
@@ -222,32 +221,6 @@ class ObjectBackend:
 
 class _PastTheEndError(StoreError):
     """A range begins at or after the end of the object: with start 0, the object is empty."""
-
-
-def s3_options(endpoint_url: str | None) -> dict[str, Any]:
-    """Options of s3fs that a store and a source need alike: endpoint, retries, credentials as text, checksums."""
-    endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config: dict[str, Any] = {"retries": {"max_attempts": 3, "mode": "standard"}}
-    options: dict[str, Any] = {"config_kwargs": config, **_credentials_as_text()}
-    configured = fsspec.config.conf.get("s3", {})
-    if endpoint:
-        options["endpoint_url"] = endpoint
-    if endpoint or "endpoint_url" in configured:
-        # Gateways other than AWS refuse or mishandle the checksums that botocore adds since 1.36.
-        config["request_checksum_calculation"] = "when_required"
-    return options
-
-
-def _credentials_as_text() -> dict[str, str]:
-    """FSSPEC_S3_KEY=123 reaches s3fs as a number and fails; give the text itself."""
-    texts = {}
-    for name in ("key", "secret", "token"):
-        given = fsspec.config.conf.get("s3", {}).get(name)
-        if given is not None:
-            texts[name] = os.environ.get(
-                f"FSSPEC_S3_{name.upper()}", given if isinstance(given, str) else json.dumps(given)
-            )
-    return texts
 
 
 def _may_pass(status: int | None, attempt: int) -> bool:

@@ -21,8 +21,13 @@ from tests.flows.server.service import Service, until
 from tests.processes import Marked
 from tests.tiny import Published, write_preset
 
-#: A worker asks for runs more often than people need, and says what it would say to them.
-IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"}
+#: Workers and the server's own services look more often than people need, and say what they would say to them.
+IMPATIENT = {
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+}
 #: Secrets that every worker is given, and that may be found nowhere afterwards.
 PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-4f1c0e9ab2d7", "FSSPEC_S3_SECRET": "planted-77d0a3c5e81b"}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqgan_core.prior import GPT
-from vqgan_core.prior.transformer import Visibility, visibility
+from vqgan_core.prior.attention import Visibility, visibility
 
 VOCABULARY, LENGTH = 17, 12
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -70,11 +70,11 @@ def test_cached_chunks_equal_the_whole(tokens: Tensor, chunks: list[int], num_un
 def test_a_cache_is_one_block_that_can_be_used_again(tokens: Tensor) -> None:
     gpt = make_gpt()
     cache = gpt.new_cache(len(tokens))
-    memory = cache.keys.data_ptr(), cache.values.data_ptr()
+    memory = [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)]
     first = [gpt(token, cache=cache) for token in tokens.split(1, dim=1)]
     cache.reset()
     second = [gpt(token, cache=cache) for token in tokens.split(1, dim=1)]
-    assert (cache.keys.data_ptr(), cache.values.data_ptr()) == memory
+    assert [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)] == memory
     assert torch.equal(torch.cat(first), torch.cat(second))
 
 

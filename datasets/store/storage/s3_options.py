@@ -1,0 +1,41 @@
+"""How s3fs is told about a server: by whoever opens a store or a source, whether or not it is on S3.
+
+It is apart from the rest of what is known about s3fs, because a quarter of a second of imports comes with that.
+FSSPEC_S3_KEY and the like are parsed as JSON, so that a key of digits becomes a number: strings are handed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import fsspec.config
+
+__all__ = ["s3_options"]
+
+
+def s3_options(endpoint_url: str | None) -> dict[str, Any]:
+    """Options of s3fs that a store and a source need alike: endpoint, retries, credentials as text, checksums."""
+    endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    config: dict[str, Any] = {"retries": {"max_attempts": 3, "mode": "standard"}}
+    options: dict[str, Any] = {"config_kwargs": config, **_credentials_as_text()}
+    configured = fsspec.config.conf.get("s3", {})
+    if endpoint:
+        options["endpoint_url"] = endpoint
+    if endpoint or "endpoint_url" in configured:
+        # Gateways other than AWS refuse or mishandle the checksums that botocore adds since 1.36.
+        config["request_checksum_calculation"] = "when_required"
+    return options
+
+
+def _credentials_as_text() -> dict[str, str]:
+    """FSSPEC_S3_KEY=123 reaches s3fs as a number and fails; give the text itself."""
+    texts = {}
+    for name in ("key", "secret", "token"):
+        given = fsspec.config.conf.get("s3", {}).get(name)
+        if given is not None:
+            texts[name] = os.environ.get(
+                f"FSSPEC_S3_{name.upper()}", given if isinstance(given, str) else json.dumps(given)
+            )
+    return texts
