@@ -20,7 +20,17 @@ from torch import Tensor
 from vqgan_core.config import AutoencoderConfig, TokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 
-__all__ = ["DIFFUSERS", "LLAMAGEN", "TAMING", "ImportReport", "Layout", "export_state", "import_state", "other_shapes", "vqgan_of"]
+__all__ = [
+    "DIFFUSERS",
+    "LLAMAGEN",
+    "TAMING",
+    "ImportReport",
+    "Layout",
+    "export_state",
+    "import_state",
+    "other_shapes",
+    "vqgan_of",
+]
 
 _PARTS = {"shortcut": "nin_shortcut", "query": "q", "key": "k", "value": "v", "project": "proj_out"}
 _QUANTIZER = {
