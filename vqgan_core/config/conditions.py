@@ -46,7 +46,11 @@ class BoxesCondition(LayoutConfig):
 
     def recipe(self, *, complete: bool = False) -> dict[str, Any]:
         """Without where the annotations are: tokens depend on what they say."""
-        return {name: value for name, value in super().recipe(complete=complete).items() if name not in ("annotations", "endpoint_url")}
+        return {
+            name: value
+            for name, value in super().recipe(complete=complete).items()
+            if name not in ("annotations", "endpoint_url")
+        }
 
 
 ConditionConfig = Annotated[
