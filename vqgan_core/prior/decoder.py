@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vqgan_core.prior.attention import Visibility, visibility
 from vqgan_core.prior.cache import CacheAt, KeyValueCache
+from vqgan_core.prior.self_attention import Context, Rotation
 
 INIT_STD = 0.02
 
@@ -32,21 +33,6 @@ class Placement(NamedTuple):
     """Embedding of the cell that each element predicts, added to its own; None: that follows from the position."""
     hidden: Bool[Tensor, "R T"] | None = None
     """Elements that are not told: zeros in place of their embedding."""
-
-
-class Rotation(NamedTuple):
-    """Angles by which queries and keys are turned."""
-
-    cos: Float[Tensor, "R 1 T pairs"]
-    sin: Float[Tensor, "R 1 T pairs"]
-
-
-class Context(NamedTuple):
-    """What every layer of one forward pass needs."""
-
-    visible: Visibility
-    cache: KeyValueCache | CacheAt | None
-    rotation: Rotation | None
 
 
 class Decoder(nn.Module):

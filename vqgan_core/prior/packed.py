@@ -14,10 +14,10 @@ from typing import TypeVar
 from torch import nn
 
 from vqgan_core.config import SamplingConfig
-from vqgan_core.prior import modern, transformer
 from vqgan_core.prior.decoder import Decoder
 from vqgan_core.prior.packed_linear import PackedLinear
 from vqgan_core.prior.pixels import PixelDecoder
+from vqgan_core.prior.self_attention import SelfAttention
 
 __all__ = ["for_drawing"]
 
@@ -48,11 +48,11 @@ def for_drawing(
 def _packed(module: Network, pack: Pack) -> Network:
     """A copy of the module tree with other linear layers; parameters and buffers are the original's."""
     twin, children = copy.copy(module), dict(module._modules)
-    if isinstance(module, transformer.Attention | modern.Attention):
+    if isinstance(module, SelfAttention):
         joint = pack((module.query, module.key, module.value))
         children = {name: child for name, child in children.items() if name not in ("query", "key", "value")}
     twin._modules = {name: _packed_child(child, pack) for name, child in children.items()}
-    if isinstance(twin, transformer.Attention | modern.Attention):
+    if isinstance(twin, SelfAttention):
         twin.joint = joint
     return twin
 
