@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ from prefect.artifacts import create_table_artifact
 from datasets.store import Artifact
 from flows.run import StageRunner
 from tasks.artifact_page import artifact_key
-from tasks.gates import Gate, metrics_of
+from tasks.gates import Gate
 from tasks.pipeline import Pipeline
 from tasks.promotion import current_evaluation, input_named, judge, promote_judged
+from tasks.report.wording import number
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ def _over_the_same_corpus(run: StageRunner, pipeline: Pipeline, current: Artifac
 
 def _show(name: str, candidate: Artifact, baseline: Artifact | None, judged: Sequence[Gate]) -> None:
     """A table of both, on the run's page."""
-    ours = metrics_of(candidate)
-    theirs = {} if baseline is None else metrics_of(baseline)
+    ours = _written(candidate)
+    theirs = {} if baseline is None else _written(baseline)
     rows = [
-        {"metric": metric, "candidate": _number(ours.get(metric)), "current": _number(theirs.get(metric))}
+        {"metric": metric, "candidate": ours.get(metric, ""), "current": theirs.get(metric, "")}
         for metric in dict.fromkeys((*ours, *theirs))
     ]
     create_table_artifact(
@@ -71,5 +73,7 @@ def _show(name: str, candidate: Artifact, baseline: Artifact | None, judged: Seq
     )
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _written(evaluation: Artifact) -> dict[str, str]:
+    """Each metric's value and n."""
+    rows = json.loads(evaluation.read("metrics.json"))
+    return {row["name"]: f"{number(row['value'])} (n = {row['n']:,})" for row in rows}

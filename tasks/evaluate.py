@@ -23,7 +23,7 @@ from tasks.models import prior_config, require_own_tokenizer
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
-from vqgan_core.evaluation import Metric
+from vqgan_core.evaluation import Metric, build_extractor
 from vqgan_core.training import prepare, resolve_device
 
 STAGE = Stage("evaluate", "4", "evaluation")
@@ -41,6 +41,8 @@ def _build(config: EvaluateConfig, subjects: Subjects, name: str, work: Work) ->
     prepare(device, num_threads=config.execution.num_threads)
     bench = Bench(config, subjects, device)
     _refuse_mixtures(bench)
+    for extractor in config.extractors:  # before hours of other groups: are these weights there, and do they fit?
+        build_extractor(extractor, device)
     results: dict[str, Any] = {}
     groups = _groups(config)
     with work.reporter.bar("evaluate", len(groups), "groups") as bar:

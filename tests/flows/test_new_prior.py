@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from datasets.store import Store
 from datasets.store.pointers import current, promote
@@ -57,6 +61,12 @@ def test_a_prior_is_trained_compared_and_promoted(published: Published, tmp_path
     now = current(store, "tiny")
     assert now is not None
     assert (now.artifact.fingerprint, now.number) == (accepted["fingerprint"], 2)
+    key = ArtifactFilterKey(any_=[f"evaluation-{accepted['fingerprint'][:12]}-compared"])
+    with get_client(sync_client=True) as client:
+        tables = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+    (row,) = [row for row in json.loads(str(tables[-1].data)) if row["metric"] == "prior NLL"]
+    assert re.fullmatch(r"[\d.]+ \(n = \d+\)", row["candidate"])
+    assert re.fullmatch(r"[\d.]+ \(n = \d+\)", row["current"])
 
 
 def test_tokens_of_which_nothing_is_known_are_refused(published: Published, tmp_path: Path) -> None:

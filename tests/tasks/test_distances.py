@@ -15,6 +15,7 @@ from tasks.stage import execute
 from tasks.subjects import Subjects
 from tests.tiny import Published, Recorder, Stopped, tiny_config
 from vqgan_core.config import EvaluateConfig
+from vqgan_core.weights import WeightsError
 
 PIECE = 20
 NUM_SETS, MOST_PIECES = 5, 3 * 4 + 2 + 1  # of three sets of held-out images; of 40 real ones; of 20 samples
@@ -111,3 +112,13 @@ def test_a_config_without_extractors_keeps_its_recipe(published: Published) -> N
     recipe = published.config.evaluate.recipe()
     assert not {"extractors", "protocol", "perturbation"} & set(recipe)
     assert tiny_config("store", published.source, evaluate__execution__num_processes=3).evaluate.recipe() == recipe
+
+
+def test_missing_weights_are_told_before_anything_is_measured(published: Published, tmp_path: Path) -> None:
+    copy = published.copy(tmp_path / "store")
+    told = {"extractors": [{"kind": "mobilenet", "weights": str(tmp_path / "nothing.pth")}]}
+    config = EvaluateConfig.model_validate(copy.config.evaluate.model_dump() | told)
+    recorder = Recorder()
+    with pytest.raises(WeightsError, match=r"nothing\.pth: there is no such file"):
+        evaluated(copy, config, recorder)
+    assert recorder.updates == []

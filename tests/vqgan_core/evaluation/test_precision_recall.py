@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqgan_core.evaluation import precision_recall
+from vqgan_core.evaluation import density_coverage, precision_recall
 
 
 def share_on_manifold(points: Tensor, manifold: Tensor, k: int) -> float:
@@ -55,3 +55,12 @@ def test_too_few_images_are_refused() -> None:
         precision_recall(torch.randn(9, 2), torch.randn(3, 2), num_neighbours=3)
     with pytest.raises(ValueError, match="cannot be compared"):
         precision_recall(torch.randn(9, 2), torch.randn(9, 3))
+
+
+def test_what_lies_on_the_border_is_neither_dense_nor_covered() -> None:
+    """As in the authors' code: on whole numbers, balls with k = 1 have radius 1, and the samples lie on it."""
+    real = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+    found = density_coverage(real, torch.tensor([[2.0], [12.0], [9.0]]), num_neighbours=1)
+    assert (found.density, found.coverage) == (0, 0)
+    inside = density_coverage(real, torch.tensor([[1.5], [12.0]]), num_neighbours=1)
+    assert (inside.density, inside.coverage) == (0.5, 0.25)

@@ -18,7 +18,13 @@ def test_histograms_of_batches_add_up() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "usage", "perplexity", "num_dead"),
-    [([5, 5, 5, 5], 1.0, 4.0, 0), ([9, 0, 0, 0], 0.25, 1.0, 3), ([3, 0, 3, 0], 0.5, 2.0, 2), ([0, 0], 0.0, 0.0, 2)],
+    [
+        ([5, 5, 5, 5], 1.0, 4.0, 0),
+        ([9, 0, 0, 0], 0.25, 1.0, 3),
+        ([3, 0, 3, 0], 0.5, 2.0, 2),
+        ([1, 0, 1, 0], 0.5, 2.0, 2),
+        ([0, 0], 0.0, 0.0, 2),
+    ],
 )
 def test_figures(counts: list[int], usage: float, perplexity: float, num_dead: int) -> None:
     figures = CodeUsage(torch.tensor(counts))
