@@ -30,7 +30,8 @@ def rendered(results: Sequence[Result], roofline: Roofline) -> str:
     has_peer = any(result.peer is not None for result in results)
     return _TEMPLATE.format(
         machine=machine(), command=_command(), load=_load(), roofline=roofline.line(), targets=_targets(results),
-        table=_table([result for result in results if not result.pair.per], has_peer), costs=_costs(results),
+        parts=_parts(results), table=_table([result for result in results if not result.pair.per], has_peer),
+        costs=_costs(results),
         other_device=_OTHER_DEVICE if DEVICE.type == "cpu" else "",
     )  # fmt: skip
 
@@ -101,6 +102,14 @@ def _bound(result: Result) -> str:
     )
 
 
+def _parts(results: Sequence[Result]) -> str:
+    """Where our time goes, of whatever has a target."""
+    broken_down = [(result.pair.name, result.parts) for result in results if result.parts is not None]
+    kinds = list(dict.fromkeys(kind for _, parts in broken_down for kind in parts))
+    rows = [["work", *kinds], ["---"] * (1 + len(kinds))]
+    return _as_table([*rows, *([name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in broken_down)])
+
+
 def _table(results: Sequence[Result], has_peer: bool) -> str:
     heads = [
         "work",
@@ -158,6 +167,13 @@ Roofline of the same run: {roofline}.
 {other_device}
 A target is reached by the best of the rows that name it. Where that is bf16 or fp16, it is a choice in the config
 (`training.precision`, `encode.precision`, `sample.precision`), never a default.
+
+## Where our time goes
+
+{parts}
+
+Shares of one call under PyTorch's profiler (benchmarks/breakdown.py). Products are matrix products and convolutions;
+moving is copies, casts and lookups; elementwise is all other operations; between them there is Python.
 
 ## What Prefect costs
 

@@ -7,9 +7,10 @@ the quartiles: between them lies half of the repeats.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.breakdown import breakdown
 from benchmarks.device import seconds
 from benchmarks.roofline import Roofline
 from benchmarks.targets import Target
@@ -58,6 +59,8 @@ class Result:
     """Median ratio of the peer's time to ours; above 1: ours is faster."""
     excess: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Milliseconds a unit of work that ours takes longer than plain: lower quartile, median, upper quartile."""
+    parts: Mapping[str, float] | None = None
+    """Where our time goes, of work that has a target: kind of operation → share."""
 
     def line(self) -> str:
         """For the terminal."""
@@ -92,7 +95,7 @@ def measure(pair: Pair, roofline: Roofline | None = None, peer: Callable[[], flo
     return Result(
         pair, pair.count / ours, pair.count / plain, statistics.median(ratios), _quartiles(ratios), share, limit,
         None if peer is None else statistics.median(theirs / own for own, _, theirs in rows),
-        (low, statistics.median(excess), high),
+        (low, statistics.median(excess), high), None if pair.target is None else breakdown(pair.ours),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +21,7 @@ from tasks.sample_plan import Records, Sample, large_grid
 from tasks.told import Told
 from vqgan_core.config import SampleConfig, SamplingConfig, canonical_json
 from vqgan_core.config.tokenizer import TOP
-from vqgan_core.prior import Prior, beam_search, sample_large, sample_tokens
+from vqgan_core.prior import Prior, Sampler, beam_search, sample_large
 from vqgan_core.tokenizer import Tokenizer
 from vqgan_core.training.streams import stream_seed
 
@@ -51,6 +52,15 @@ class Drawer:
     score: Score | None = None
     top_prior: Prior | None = None
     """Draws what the prior is told of a coarser level."""
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler(self.prior, self.config)
+
+    @cached_property
+    def _top_sampler(self) -> Sampler:
+        assert self.top_prior is not None
+        return Sampler(self.top_prior, self.config)
 
     @property
     def takes_labels(self) -> bool:
@@ -96,7 +106,7 @@ class Drawer:
         if self.records is not None:
             known = torch.stack([self.records.known[item.record or ""] for item in batch]).to(self.device)
         known_first = config.completion.kind != "none" and config.completion.known_first
-        tokens = sample_tokens(self.prior, labels, seeds, config, known=known, known_first=known_first, columns=columns)
+        tokens = self._sampler.sample(labels, seeds, known=known, known_first=known_first, columns=columns)
         return tokens.reshape(len(batch), spec.height, spec.width)
 
     def _search(self, batch: Sequence[Sample]) -> tuple[Tensor, list[float]]:
@@ -115,7 +125,7 @@ class Drawer:
         if self.top_prior is not None:
             labels = self._labels(batch) if self.top_prior.takes_labels else None
             seeds = [stream_seed(item.seed, TOP) for item in batch]
-            return {TOP: sample_tokens(self.top_prior, labels, seeds, self.config)}
+            return {TOP: self._top_sampler.sample(labels, seeds)}
         if self.told is None:
             return None
         columns = self.told.columns([item.told for item in batch if item.told is not None])

@@ -21,7 +21,7 @@ from vqgan_core.config import TrainPriorConfig
 from vqgan_core.training import TrainResult, history_bytes, prepare, resolve_device
 from vqgan_core.training.prior_step import PriorStep
 
-STAGE = Stage("train_prior", "2", "prior")
+STAGE = Stage("train_prior", "3", "prior")
 LABEL = "train prior"
 
 

@@ -6,7 +6,7 @@ from vqgan_core.prior.cost import PriorCost, prior_cost
 from vqgan_core.prior.decay import decay_groups
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.reading import Reading
-from vqgan_core.prior.sampling import sample_tokens
+from vqgan_core.prior.sampling import Sampler, sample_tokens
 from vqgan_core.prior.sliding import sample_large
 from vqgan_core.prior.transformer import GPT
 
@@ -16,6 +16,7 @@ __all__ = [
     "Prior",
     "PriorCost",
     "Reading",
+    "Sampler",
     "TokenSpec",
     "beam_search",
     "decay_groups",

@@ -20,7 +20,7 @@ from vqgan_core.prior.condition import Columns
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.orders import inverse
 from vqgan_core.prior.packed import for_drawing
-from vqgan_core.prior.sampling import evaluating, starting_rows
+from vqgan_core.prior.sampling import starting_rows
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ def beam_search(
         raise ValueError(f"num_beams {num_beams}: must be at least 1")
     given = [tokens for tokens in (labels, *(columns or {}).values()) if tokens is not None]
     size = len(given[0]) if given else batch_size
-    with evaluating(prior):
-        prefix = starting_rows(prior, labels, size, columns=columns)
-        found, scores = _search(prior, prefix.repeat_interleave(num_beams, dim=0), size, num_beams)
+    prefix = starting_rows(prior, labels, size, columns=columns)
+    found, scores = _search(prior, prefix.repeat_interleave(num_beams, dim=0), size, num_beams)
     return Beams(found[:, :, inverse(prior.order)], scores)
 
 

@@ -20,6 +20,7 @@ class KeyValueCache:
         self.keys = keys
         self.values = values
         self.length = 0
+        self._layers = list(zip(keys, values, strict=True))  # views, made once
 
     @classmethod
     def allocate(
@@ -42,11 +43,13 @@ class KeyValueCache:
         self, layer: int, keys: Float[Tensor, "B h n d"], values: Float[Tensor, "B h n d"]
     ) -> tuple[Float[Tensor, "B h t d"], Float[Tensor, "B h t d"]]:
         """Write n new positions of one layer; return views of all positions so far, the new ones included."""
-        end = self.length + keys.shape[2]
+        num_new = keys.shape[2]
+        end = self.length + num_new
         assert end <= self.max_length, f"{end} positions do not fit into a cache of {self.max_length}"
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        kept_keys, kept_values = self._layers[layer]
+        kept_keys.narrow(2, self.length, num_new).copy_(keys)
+        kept_values.narrow(2, self.length, num_new).copy_(values)
+        return kept_keys.narrow(2, 0, end), kept_values.narrow(2, 0, end)
 
     def advance(self, num_positions: int) -> None:
         """Count the positions that every layer has just appended."""

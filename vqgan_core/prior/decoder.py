@@ -17,16 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqgan_core.prior.attention import Visibility, visibility
 from vqgan_core.prior.cache import KeyValueCache
 
 INIT_STD = 0.02
-
-
-class Visibility(NamedTuple):
-    """Which keys each query may see, in the two forms that SDPA takes."""
-
-    mask: Bool[Tensor, "q k"] | None
-    is_causal: bool
 
 
 class Placement(NamedTuple):
@@ -167,24 +161,6 @@ class Decoder(nn.Module):
                 f"the first {self.num_unmasked} positions see each other, so they must enter the cache in one call; "
                 f"it holds {start}"
             )
-
-
-def visibility(start: int, end: int, num_unmasked: int, device: torch.device) -> Visibility:
-    """Let queries start … end - 1 see keys 0 … end - 1: the past and themselves, and the whole unmasked prefix.
-
-    Args:
-        start: position of the first query; the keys before it come from a cache.
-        end: position after the last query.
-        num_unmasked: the first so many positions see each other in both directions.
-        device: where a mask is made, if one is needed.
-    """
-    if start >= num_unmasked and end - start == 1:
-        return Visibility(None, is_causal=False)
-    if start == num_unmasked == 0:
-        return Visibility(None, is_causal=True)
-    queries = torch.arange(start, end, device=device)[:, None]
-    keys = torch.arange(end, device=device)[None, :]
-    return Visibility((keys <= queries) | ((keys < num_unmasked) & (queries < num_unmasked)), is_causal=False)
 
 
 def init_weights(module: nn.Module) -> None:

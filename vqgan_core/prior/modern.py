@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import PriorConfig
+from vqgan_core.prior.attention import attend, join_heads, split_heads
 from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
 from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
 
@@ -97,7 +98,6 @@ class Attention(nn.Module):
         super().__init__()
         width, num_key_value_heads = config.width, config.num_key_value_heads or config.num_heads
         self.head_width = width // config.num_heads
-        self.is_grouped = num_key_value_heads < config.num_heads
         self.dropout = config.dropout
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
@@ -110,23 +110,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Mix positions; with a cache, `layer` is its row that holds this layer's past, already turned."""
-        query, key, value = (rearrange(part, "B T (h d) -> B h T d", d=self.head_width) for part in self._inputs(x))
+        query, key, value = (split_heads(part, self.head_width) for part in self._inputs(x))
         assert context.rotation is not None
         query, key = rotate(self.query_norm(query), context.rotation), rotate(self.key_norm(key), context.rotation)
         if context.cache is not None:
             key, value = context.cache.append(layer, key, value)
             query = query.to(key.dtype)
-        mask, is_causal = context.visible
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal, enable_gqa=self.is_grouped)
-        projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
+        mixed = attend(query, key, value, context.visible, self.dropout if self.training else 0.0)
+        projected: Tensor = self.projection(join_heads(mixed))
         return projected
 
     def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
         """Queries, keys and values."""
         if self.joint is None:
             return side_by_side(x, (self.query, self.key, self.value))
-        return torch.split(self.joint(x), self.joint.sizes, dim=-1)
+        parts: Sequence[Tensor] = self.joint(x).split_with_sizes(self.joint.sizes, dim=-1)
+        return parts
 
 
 class SwiGLU(nn.Module):
@@ -159,13 +158,16 @@ class Layer(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.width)
         self.mlp = SwiGLU(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Apply both residual branches."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer))
-        mixed: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = x + self._dropped(self.attention(self.attention_norm(x), context, layer))
+        mixed: Tensor = x + self._dropped(self.mlp(self.mlp_norm(x)))
         return mixed
+
+    def _dropped(self, branch: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        return F.dropout(branch, self.dropout) if self.training else branch
 
 
 class ModernTransformer(Decoder):

@@ -13,12 +13,11 @@ Departures from the original: the cache has a fixed size, top-p works alone, see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqgan_core.config import SamplingConfig
 from vqgan_core.prior.completion import plan_completion
@@ -31,7 +30,7 @@ from vqgan_core.prior.noise import ImageStreams
 from vqgan_core.prior.packed import for_drawing
 from vqgan_core.prior.pixels import PixelDecoder
 
-__all__ = ["draw", "evaluating", "extend", "guide", "sample_tokens"]
+__all__ = ["Sampler", "draw", "extend", "guide", "sample_tokens"]
 
 Choose = Callable[[Tensor, int], Tensor]
 """(logits "R K", step) → tokens "R"."""
@@ -41,7 +40,59 @@ Progress = Callable[[int, int], None]
 """(steps done, steps in all), called after each step."""
 
 
-@torch.no_grad()
+class Sampler:
+    """A prior that is ready to draw any number of batches: dropout off, weights laid out once, at the first of them.
+
+    Args:
+        prior: on any device; its weights must not change as long as this draws from them.
+        config: temperature, filters, guidance, precision.
+    """
+
+    def __init__(self, prior: Prior, config: SamplingConfig) -> None:
+        self.prior, self.config = prior, config
+        self._network: Decoder | PixelDecoder | None = None
+
+    @torch.no_grad()
+    def sample(
+        self,
+        labels: Int[Tensor, " B"] | None,
+        seeds: Sequence[int] | Int[Tensor, " B"],
+        progress: Progress | None = None,
+        *,
+        known: Int[Tensor, "B N"] | None = None,
+        known_first: bool = False,
+        columns: Columns | None = None,
+    ) -> Int[Tensor, "B N"]:
+        """Draw the tokens of one image for each seed; see `sample_tokens`."""
+        prior, config, streams = self.prior, self.config, ImageStreams(seeds, self.prior.device)
+        prefix = starting_rows(prior, labels, len(streams), config.guidance, columns)
+        plan = plan_completion(prior, known, len(streams), known_first=known_first)
+        num_copies, num_tokens = len(prefix) // len(streams), prior.spec.num_tokens
+        orders = plan.orders if len(plan.orders) == 1 else plan.orders.repeat(num_copies, 1)
+
+        def choose(logits: Tensor, index: int) -> Tensor:
+            step = plan.num_given + index
+            guided = guide(logits.float(), len(streams), guidance_scale(config, step, num_tokens))
+            return plan.keep(draw(guided, config, streams, step), step).repeat(num_copies)
+
+        drawn = extend(
+            self._laid_out(len(prefix)),
+            num_tokens - plan.num_given,
+            choose,
+            prompt=None if plan.given is None else plan.given.repeat(num_copies, 1),
+            prefix=prefix,
+            place=lambda start, end: prior.placement(orders, start, end),
+            progress=progress,
+        )[: len(streams)]
+        return plan.to_raster(drawn if plan.given is None else torch.cat([plan.given, drawn], dim=1))
+
+    def _laid_out(self, num_rows: int) -> Decoder | PixelDecoder:
+        """The network, best for the first batch's number of rows."""
+        if self._network is None:
+            self._network = for_drawing(self.prior.transformer, num_rows, self.config)
+        return self._network
+
+
 def sample_tokens(
     prior: Prior,
     labels: Int[Tensor, " B"] | None,
@@ -53,7 +104,7 @@ def sample_tokens(
     known_first: bool = False,
     columns: Columns | None = None,
 ) -> Int[Tensor, "B N"]:
-    """Draw the tokens of one image for each seed, with dropout off.
+    """Draw the tokens of one image for each seed, with dropout off; `Sampler` draws many batches.
 
     The same seed, condition, config and known tokens give the same image, whatever else is in the batch (up to
     rounding: see above).
@@ -74,28 +125,8 @@ def sample_tokens(
             is not told them; guidance of an unconditional prior; no seeds, or one out of range; known tokens that do
             not fit.
     """
-    streams = ImageStreams(seeds, prior.device)
-    prefix = starting_rows(prior, labels, len(streams), config.guidance, columns)
-    plan = plan_completion(prior, known, len(streams), known_first=known_first)
-    num_copies, num_tokens = len(prefix) // len(streams), prior.spec.num_tokens
-    orders = plan.orders if len(plan.orders) == 1 else plan.orders.repeat(num_copies, 1)
-
-    def choose(logits: Tensor, index: int) -> Tensor:
-        step = plan.num_given + index
-        guided = guide(logits.float(), len(streams), guidance_scale(config, step, num_tokens))
-        return plan.keep(draw(guided, config, streams, step), step).repeat(num_copies)
-
-    with evaluating(prior):
-        drawn = extend(
-            for_drawing(prior.transformer, len(prefix), config),
-            num_tokens - plan.num_given,
-            choose,
-            prompt=None if plan.given is None else plan.given.repeat(num_copies, 1),
-            prefix=prefix,
-            place=lambda start, end: prior.placement(orders, start, end),
-            progress=progress,
-        )[: len(streams)]
-    return plan.to_raster(drawn if plan.given is None else torch.cat([plan.given, drawn], dim=1))
+    sampler = Sampler(prior, config)
+    return sampler.sample(labels, seeds, progress, known=known, known_first=known_first, columns=columns)
 
 
 @torch.no_grad()
@@ -173,14 +204,3 @@ def starting_rows(
         columns={name: tokens.to(prior.device) for name, tokens in (columns or {}).items()},
     )
     return told if guidance == 1 else torch.cat([told, prior.null_condition(batch_size)])
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout off, and afterwards back to what it was."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)

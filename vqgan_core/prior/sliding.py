@@ -27,7 +27,7 @@ from vqgan_core.prior.guidance import guidance_scale, guide
 from vqgan_core.prior.model import Prior
 from vqgan_core.prior.noise import ImageStreams
 from vqgan_core.prior.packed import for_drawing
-from vqgan_core.prior.sampling import Progress, draw, evaluating, starting_rows
+from vqgan_core.prior.sampling import Progress, draw, starting_rows
 from vqgan_core.prior.windows import sliding_windows
 
 Corner = tuple[int, int]
@@ -71,17 +71,16 @@ def sample_large(
         config,
     )
     tokens = torch.zeros(len(streams), *grid, dtype=torch.int64, device=prior.device)
-    with evaluating(prior):
-        for row in range(grid[0]):
-            for column in range(grid[1]):
-                top, left, own_row, own_column = plan[row][column]
-                step = own_row * prior.spec.width + own_column
-                logits = window.logits(tokens, (top, left), step)
-                scale = guidance_scale(config, step, prior.spec.num_tokens)
-                guided = guide(logits.float(), len(streams), scale)
-                tokens[:, row, column] = draw(guided, config, streams, row * grid[1] + column)
-            if progress is not None:
-                progress(row + 1, grid[0])
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            top, left, own_row, own_column = plan[row][column]
+            step = own_row * prior.spec.width + own_column
+            logits = window.logits(tokens, (top, left), step)
+            scale = guidance_scale(config, step, prior.spec.num_tokens)
+            guided = guide(logits.float(), len(streams), scale)
+            tokens[:, row, column] = draw(guided, config, streams, row * grid[1] + column)
+        if progress is not None:
+            progress(row + 1, grid[0])
     return tokens
 
 

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vqgan_core.prior.decoder import Context, Decoder, Rotation, Visibility, init_weights, visibility
+from vqgan_core.prior.attention import attend, join_heads, split_heads
+from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
 from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
 
-__all__ = ["GPT", "Attention", "Layer", "Visibility", "visibility"]
+__all__ = ["GPT", "Attention", "Layer"]
 
 
 class Attention(nn.Module):
@@ -32,7 +32,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.head_width = width // num_heads
         self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -43,21 +43,20 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Mix positions; with a cache, `layer` is its row that holds this layer's past."""
-        query, key, value = (rearrange(part, "B T (h d) -> B h T d", h=self.num_heads) for part in self._inputs(x))
+        query, key, value = (split_heads(part, self.head_width) for part in self._inputs(x))
         if context.cache is not None:
             key, value = context.cache.append(layer, key, value)
             query = query.to(key.dtype)
-        mask, is_causal = context.visible
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal)
-        projected: Tensor = self.projection(rearrange(mixed, "B h T d -> B T (h d)"))
+        mixed = attend(query, key, value, context.visible, self.dropout if self.training else 0.0)
+        projected: Tensor = self.projection(join_heads(mixed))
         return projected
 
     def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
         """Queries, keys and values."""
         if self.joint is None:
             return side_by_side(x, (self.query, self.key, self.value))
-        return torch.split(self.joint(x), self.joint.sizes, dim=-1)
+        parts: Sequence[Tensor] = self.joint(x).split_with_sizes(self.joint.sizes, dim=-1)
+        return parts
 
 
 class Layer(nn.Module):
@@ -69,13 +68,16 @@ class Layer(nn.Module):
         self.attention = Attention(width, num_heads, dropout)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
         """Apply both residual branches."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), context, layer))
-        mixed: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = x + self._dropped(self.attention(self.attention_norm(x), context, layer))
+        mixed: Tensor = x + self._dropped(self.mlp(self.mlp_norm(x)))
         return mixed
+
+    def _dropped(self, branch: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        return F.dropout(branch, self.dropout) if self.training else branch
 
 
 class GPT(Decoder):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vqgan_core.config import PriorConfig, SamplingConfig, TokenSpec
-from vqgan_core.prior import Prior, sample_large, sample_tokens
+from vqgan_core.prior import Prior, Sampler, sample_large, sample_tokens
 from vqgan_core.prior.packed import for_drawing
 from vqgan_core.prior.packed_linear import PackedLinear
 
@@ -58,6 +59,16 @@ def test_an_image_does_not_depend_on_its_batch(architecture: str, config: Sampli
     assert len(together.unique(dim=0)) == 12
     for row in (0, 5, 11):
         assert torch.equal(sample_tokens(prior, labels[row : row + 1], [row], config)[0], together[row])
+
+
+@BOTH
+def test_a_sampler_lays_weights_out_once(config: SamplingConfig) -> None:
+    prior, labels = make_prior("gpt").eval(), torch.arange(12) % 5
+    with patch("vqgan_core.prior.sampling.for_drawing", wraps=for_drawing) as laying_out:
+        sampler = Sampler(prior, config)
+        batches = [sampler.sample(labels[rows], range(12)[rows]) for rows in (slice(5), slice(5, 10), slice(10, 12))]
+    assert laying_out.call_count == 1
+    assert torch.equal(torch.cat(batches), sample_tokens(prior, labels, range(12), config))
 
 
 @EACH

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqgan_core.prior import GPT
-from vqgan_core.prior.transformer import Visibility, visibility
+from vqgan_core.prior.attention import Visibility, visibility
 
 VOCABULARY, LENGTH = 17, 12
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
