@@ -92,8 +92,10 @@ def _when_called(make: Callable[[], Callable[[], object]]) -> Callable[[], objec
 def _drawing(prior: Prior, labels: torch.Tensor, given: Mapping[str, str]) -> Callable[[], object]:
     """What the stage does for each of its batches; an older checkout, as a peer, lays its weights out for each."""
     config, sampler = SamplingConfig.model_validate(given), getattr(priors, "Sampler", None)
-    draw = partial(sample_tokens, prior, config=config) if sampler is None else sampler(prior, config).sample
-    return partial(draw, labels=labels, seeds=range(len(labels)))
+    if sampler is None:
+        return partial(sample_tokens, prior, labels, range(len(labels)), config)
+    compiled = DEVICE.type == "cuda" and isinstance(prior.transformer, Decoder)  # on a CPU it gains nothing
+    return partial(sampler(prior, config, compiled=compiled).sample, labels, range(len(labels)))
 
 
 def _plainly(config: PriorConfig, spec: TokenSpec, labels: torch.Tensor, baseline: str) -> Callable[[], object]:

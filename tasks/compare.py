@@ -28,7 +28,7 @@ from vqgan_core.config import CompareConfig, SampleConfig, SamplingConfig, canon
 from vqgan_core.training import prepare, resolve_device
 from vqgan_core.training.streams import stream_seed
 
-STAGE = Stage("compare", "2", "comparison")
+STAGE = Stage("compare", "3", "comparison")
 _CURVES = (
     ("tokenizer", "validation/l1", "Tokenizer: validation L1", ""),
     ("tokenizer", "validation/psnr", "Tokenizer: validation PSNR", "dB"),
@@ -54,7 +54,7 @@ def _build(config: CompareConfig, sides: Sequence[Side], work: Work) -> Product:
         bar.update(2 * len(sides))
     differences, metrics = differing_recipes(sides), [side.metrics() for side in sides]
     comparison = Comparison(
-        columns=[Column(side.letter, side.given.manifest.model_dump(mode="json")) for side in sides],
+        columns=[Column(side.letter, side.given.manifest.model_dump(mode="json"), side.evaluation) for side in sides],
         differences=[Row(name, values) for name, values in differences],
         metrics=metrics,
         curves=[_overlaid(sides, *curve) for curve in _CURVES],

@@ -31,6 +31,16 @@ class Side:
         rows = [] if evaluation is None else json.loads(evaluation.read("metrics.json"))
         return {row["name"]: row for row in rows}
 
+    @property
+    def evaluation(self) -> str:
+        """Which evaluation the numbers are of, and of which prior; empty without one."""
+        if (evaluation := self.artifacts.get("evaluation")) is None:
+            return ""
+        priors = [ref.fingerprint[:8] for ref in evaluation.manifest.inputs if ref.kind == "prior"]
+        return " with ".join(
+            [f"evaluation {evaluation.manifest.fingerprint[:8]}", *(f"prior {name}" for name in priors)]
+        )
+
     def history(self, kind: str) -> list[dict[str, Any]]:
         """Curves of a training; empty where none was part of this side, or a model was imported."""
         artifact = self.artifacts.get(kind)

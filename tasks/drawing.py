@@ -55,12 +55,12 @@ class Drawer:
 
     @cached_property
     def _sampler(self) -> Sampler:
-        return Sampler(self.prior, self.config)
+        return Sampler(self.prior, self.config, compiled=self.config.execution.compile)
 
     @cached_property
     def _top_sampler(self) -> Sampler:
         assert self.top_prior is not None
-        return Sampler(self.top_prior, self.config)
+        return Sampler(self.top_prior, self.config, compiled=self.config.execution.compile)
 
     @property
     def takes_labels(self) -> bool:

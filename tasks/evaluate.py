@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from datasets.store import Store, Workspace
@@ -24,7 +26,7 @@ from vqgan_core.config import EvaluateConfig, canonical_json
 from vqgan_core.evaluation import Metric
 from vqgan_core.training import prepare, resolve_device
 
-STAGE = Stage("evaluate", "3", "evaluation")
+STAGE = Stage("evaluate", "4", "evaluation")
 
 
 def request(config: EvaluateConfig, subjects: Subjects, name: str) -> Request:
@@ -101,11 +103,12 @@ def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Map
 
 
 def _summary(metrics: Sequence[Metric]) -> dict[str, Any]:
-    values = {metric.name: metric.value for metric in metrics}
+    found = {metric.name: metric for metric in metrics}
     shown = (
-        ("PSNR", "{:.1f} dB"),
+        ("PSNR", "PSNR {:.1f} dB"),
         ("codebook usage", "usage {:.0%}"),
         ("classifier accuracy, samples", "samples {:.0%}"),
     )
-    headline = ", ".join(text.format(values[name]) for name, text in shown if name in values)
-    return {"headline": headline, "metrics": values}
+    told = [(text.format(found[name].value), found[name].n) for name, text in shown if name in found]
+    parts = [f"{', '.join(text for text, _ in some)} (n = {n:,})" for n, some in groupby(told, key=itemgetter(1))]
+    return {"headline": ", ".join(parts), "metrics": {metric.name: metric.value for metric in metrics}}

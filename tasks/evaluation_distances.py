@@ -49,9 +49,9 @@ def _judged(bench: Bench, reader: SetReader) -> Iterator[JudgedSet]:
     split = protocol.generation_split if corpus.num_records(protocol.generation_split) else "train"
     count = min(protocol.num_reference or corpus.num_records(split), corpus.num_records(split))
     drawn = num_samples(bench.subjects.samples)
-    note = "" if protocol.num_samples in (None, drawn) else f"it is of {protocol.num_samples:,} samples"
+    other = "" if protocol.num_samples in (None, drawn) else f"that is of {protocol.num_samples:,} samples"
     real = reader.summary(ImageSet("real", split, count))
-    yield JudgedSet("g", reader.summary(ImageSet("samples", "", drawn)), real, _name(bench, split), note)
+    yield JudgedSet("g", reader.summary(ImageSet("samples", "", drawn)), real, _name(bench, split), departure=other)
 
 
 def _name(bench: Bench, split: str) -> str:

@@ -27,10 +27,10 @@ from vqgan_core.training.images import images_of
 
 SAMPLES_A_CLASS = 10
 KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
-    "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of held-out images"),
-    "codebook usage": ("Codebook", "{:.0%}", "entries in use on held-out images"),
-    "prior NLL": ("Prior", "{:.3f}", "nats a token on held-out images"),
-    "classifier accuracy, samples": ("Samples", "{:.0%}", "read as the class that was asked for"),
+    "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of {n:,} {images}"),
+    "codebook usage": ("Codebook", "{:.0%}", "entries in use on {n:,} {images}"),
+    "prior NLL": ("Prior", "{:.3f}", "nats a token on {n:,} {images}"),
+    "classifier accuracy, samples": ("Samples", "{:.0%}", "of {n:,} read as the class that was asked for"),
 }
 
 
@@ -41,19 +41,21 @@ def pages(bench: Bench, metrics: Sequence[Metric], name: str) -> dict[str, bytes
 
 
 def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
-    values = {metric.name: metric.value for metric in metrics}
+    found = {metric.name: metric for metric in metrics}
+    images = "held-out images" if bench.split == "val" else "training images"
     originals, reconstructions = _pictures(bench)
     histogram = bench.tokens.code_histogram("train")
     return ReportInputs(
         name=name,
         sentence=_sentence(bench),
         key_numbers=[
-            KeyNumber(label, text.format(values[key]), hint)
+            KeyNumber(label, text.format(found[key].value), hint.format(n=found[key].n, images=images))
             for key, (label, text, hint) in KEY_NUMBERS.items()
-            if key in values
+            if key in found
         ],
         originals=originals,
         reconstructions=reconstructions,
+        held_out=bench.split == "val",
         samples=_sample_rows(bench),
         curves=[*tokenizer_curves(bench.subjects.tokenizer), *prior_curves(bench.subjects.prior)],
         code_use=CodeUse(
@@ -61,8 +63,8 @@ def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
             over="all training images",
         ),
         likelihood=Likelihood(
-            prior=values["prior NLL"], unigram=values["unigram NLL"], codebook_size=bench.tokenizer.codebook_size,
-            bits_per_dimension=values["prior bits/dim"],
+            prior=found["prior NLL"].value, unigram=found["unigram NLL"].value,
+            codebook_size=bench.tokenizer.codebook_size, bits_per_dimension=found["prior bits/dim"].value,
         ),
         metrics=[metric.model_dump(mode="json") for metric in metrics],
         manifests=[artifact.manifest.model_dump(mode="json") for artifact in bench.subjects.in_order()],

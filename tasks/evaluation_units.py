@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from tasks.stage import Work
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig
 from vqgan_core.evaluation import (
+    BATCH,
     ClassifierSpec,
     DomainClassifier,
     Metric,
+    Seen,
     accuracy_metrics,
     bits_per_dimension,
     domain_metrics,
@@ -34,6 +37,7 @@ from vqgan_core.evaluation import (
     mean_metric,
     reconstruction_metrics,
     unigram_nll,
+    usage_metrics,
 )
 from vqgan_core.losses import build_perceptual
 from vqgan_core.prior import Prior
@@ -70,13 +74,13 @@ class Bench:
         """The token dataset."""
         return TokenDataset.open(self.subjects.tokens)
 
-    @cached_property
-    def samples(self) -> tuple[Tensor, Tensor]:
-        """All samples, B C H W in [-1, 1], and their classes (-1: none)."""
-        pairs = list(read_samples(self.subjects.samples))
-        pixels = np.stack([np.atleast_3d(image) for image, _ in pairs])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        return images.contiguous(), torch.tensor([-1 if label is None else label for _, label in pairs])
+    def samples(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples, B C H W in [-1, 1], and their classes (-1: none), batch by batch."""
+        drawn = read_samples(self.subjects.samples)
+        while pairs := list(islice(drawn, BATCH)):
+            pixels = np.stack([np.atleast_3d(image) for image, _ in pairs])
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+            yield images.contiguous(), torch.tensor([-1 if label is None else label for _, label in pairs])
 
     @property
     def size_px(self) -> int:
@@ -93,9 +97,9 @@ class Bench:
         """Name of the judged images in a metric."""
         return f"{self.split} split of corpus {self.subjects.corpus.manifest.fingerprint[:12]}"
 
-    def images(self) -> Iterator[Mapping[str, Tensor]]:
+    def images(self, batch_size: int | None = None) -> Iterator[Mapping[str, Tensor]]:
         """What is judged, centre-cropped, in key order: the plane that the tokenizer encodes."""
-        size, limit = self.config.execution.batch_size, self.config.num_images
+        size, limit = batch_size or self.config.execution.batch_size, self.config.num_images
         planes = planes_of(self.tokenizer.config)
         return iter(self.corpus.sequential(self.split, size, size_px=self.size_px, limit=limit, planes=planes))
 
@@ -120,15 +124,7 @@ def reconstruction(bench: Bench, _work: Work) -> list[Metric]:
             metrics = label_map_metrics(pairs(), config.autoencoder.image_channels, reference=bench.reference)
         else:
             metrics = reconstruction_metrics(pairs(), reference=bench.reference, lpips=lpips)
-    count = metrics[0].n
-    usage = CodeUsage(histogram)
-    common = {"n": count, "higher_is_better": True, "reference": bench.reference}
-    return [
-        *metrics,
-        Metric(name="codebook usage", value=usage.usage, note="share of entries that occur at all", **common),
-        Metric(name="codebook perplexity", value=usage.perplexity, **common),
-        Metric(name="dead codes", value=usage.num_dead, **common | {"higher_is_better": False}),
-    ]
+    return [*metrics, *usage_metrics(CodeUsage(histogram), n=metrics[0].n, reference=bench.reference)]
 
 
 def likelihood(bench: Bench, _work: Work) -> list[Metric]:
@@ -222,18 +218,17 @@ def generation(bench: Bench, work: Work) -> list[Metric]:
     if any(data is None for data in weights.values()):
         return []
     judge = DomainClassifier.from_files({name: data for name, data in weights.items() if data}).to(bench.device)
-    images, labels = bench.samples
-    held_out = [(batch["images"], batch["labels"]) for batch in bench.images()]
-    real, real_labels = (torch.cat(column) for column in zip(*held_out, strict=True))
+    real = Seen.of(judge, ((batch["images"], batch["labels"]) for batch in bench.images(BATCH)))
+    samples = Seen.of(judge, bench.samples())
     found: list[Metric] = []
-    if min(len(images), len(real) // 2) > bench.config.num_neighbours:
+    if min(len(samples.labels), len(real.labels) // 2) > bench.config.num_neighbours:
         found += domain_metrics(
-            judge, judge.features(real), judge.features(images), reference=bench.reference,
+            judge, real.features, samples.features, reference=bench.reference,
             num_neighbours=bench.config.num_neighbours, seed=bench.config.seed,
         )  # fmt: skip
-    if bool((labels >= 0).all()):
+    if bool((samples.labels >= 0).all()):
         found += accuracy_metrics(
-            judge, held_out=(real, real_labels), samples=(images, labels), reference=bench.reference
+            judge, real=real, samples=samples, reference=bench.reference, held_out=bench.split == "val"
         )
     return found
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextvars
 import json
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -18,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -26,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from datasets.children import end_with_parent
 from datasets.order import check_share
 from tasks.checkpoints import newest_step
 from tasks.progress import Bar
@@ -134,20 +133,13 @@ class Journal:
 
 def _one_of_them(train: Callable[[Work], object], work: Work) -> str:
     """What each process does; returns why the training cannot go on, or nothing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "the launcher starts children"
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    end_with_parent()
     with distributed.process_group():
         try:
             train(work)
         except TrainingDiverged as error:  # in all processes alike, and starting again would not help
             return str(error)
     return ""
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def test_defect_4_the_cache_has_grouped_heads_and_no_history_of_probabilities_is
     config = PriorConfig(architecture="modern", num_layers=2, num_heads=4, num_key_value_heads=2, width=32)
     prior = Prior(config, spec).eval()
     cache = prior.transformer.new_cache(3, max_length=16)
-    assert tuple(cache.keys.shape) == (2, 3, 2, 16, 8), "two key heads, not four"
+    assert [tuple(keys.shape) for keys in cache.keys] == 2 * [(3, 2, 16, 8)], "two key heads, not four"
     seen, _ = cache.append(0, torch.zeros(3, 2, 5, 8), torch.zeros(3, 2, 5, 8))
     assert seen.shape[2] == 5, "a step looks at what is there, not at all positions behind a mask"
     watch = watched(lambda: sample_tokens(prior, torch.tensor([0, 1, 1]), [1, 2, 3], SamplingConfig()))

@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
 
 import pebble
 
+from datasets.children import end_with_parent
 from datasets.config import ShardExecution
 from datasets.errors import IngestError
 from datasets.ingest.canonical import CanonicalImage, Recipe, canonicalize
@@ -204,13 +204,6 @@ def _nothing() -> None:
 
 
 def _prepare_child() -> None:
-    """No core dumps of crashes, and no orphan: a thread waits for the end of the parent."""
+    """No core dumps of crashes, and no orphan."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in children only"
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+    end_with_parent()

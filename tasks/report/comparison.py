@@ -6,6 +6,7 @@ the page says so instead of showing which one is better.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,14 @@ _PICTURE_PX = 256
 _LEGIBLE_PX = 96
 _SHORT = 8
 _MARKDOWN_PX = 64
+NOT_MEASURED = "–"
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+_IN_WORDS = {
+    "n_reference": "n of the reference",
+    "extractor_sha256": "weights",
+    "value_range": "pixels",
+    "note": "settings",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Column:
 
     letter: str
     manifest: Mapping[str, Any]
+    evaluation: str = ""
+    """Which evaluation its numbers are of, in words; empty: it has none."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,16 @@ def comparison_markdown(comparison: Comparison) -> str:
         parts += ["## What differs", table(["", *letters], rows)]
     found = _metric_rows(comparison)
     if found:
-        rows = [[escaped(row["name"]), *(escaped(cell["text"]) for cell in row["cells"])] for row in found]
-        parts += ["## Numbers", table(["metric", *letters], rows)]
+        rows = [
+            [
+                f"{escaped(row['name'])} {row['arrow']}",
+                *map(_markdown_cell, row["cells"]),
+                row["n"],
+                escaped("; ".join(row["departing"])),
+            ]
+            for row in found
+        ]
+        parts += ["## Numbers", table(["metric", *letters, "n", "not comparable: what differs"], rows)]
     strips = [("originals", comparison.originals)]
     strips += [
         (f"{letter}: reconstructions", some) for letter, some in zip(letters, comparison.reconstructions, strict=True)
@@ -110,7 +129,14 @@ def _heading(column: Column) -> dict[str, str]:
         "title": f"{name}: {headline}" if headline else name,
         "fingerprint": str(manifest["fingerprint"]),
         "created": str(manifest.get("created", ""))[:16].replace("T", " "),
+        "evaluation": f"numbers of {column.evaluation}" if column.evaluation else "not evaluated: no numbers",
     }
+
+
+def _markdown_cell(cell: Mapping[str, Any]) -> str:
+    text = escaped(cell["text"] or NOT_MEASURED)
+    text = f"**{text}**" if cell["best"] else text
+    return f"{text} ({cell['spread']})" if cell["spread"] else text
 
 
 def _metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -128,21 +154,32 @@ def _metric_row(name: str, found: Sequence[Mapping[str, Any] | None]) -> dict[st
             best = max(values) if known[0].higher_is_better else min(values)
     cells = [
         {
-            "text": "" if metric is None else f"{number(metric['value'])} {metric['unit']}".strip(),
+            "text": "" if metric is None else f"{number(metric['value'])} {metric.get('unit', '')}".strip(),
             "spread": "" if metric is None else spread_of(metric),
             "best": metric is not None and best is not None and metric["value"] == best,
         }
         for metric in found
     ]
     arrow = "↑" if known[0].higher_is_better else "↓"
-    return {"name": name, "arrow": arrow, "cells": cells, "n": _counts(known), "departing": departing}
+    better = "higher is better" if known[0].higher_is_better else "lower is better"
+    return {
+        "name": name, "arrow": arrow, "better": better, "cells": cells, "n": _counts(known), "departing": departing
+    }  # fmt: skip
 
 
 def _departing(known: Sequence[Metric]) -> list[str]:
-    """What the values depend on and do not have in common; the reference is named by its fingerprint."""
+    """What the values depend on and do not have in common: its name, and what it is on each side that has a value."""
     protocols = [metric.protocol() for metric in known]
     names = [name for name in protocols[0] if any(protocol[name] != protocols[0][name] for protocol in protocols)]
-    return [name.replace("_", " ") for name in names]
+    return [f"{_IN_WORDS.get(name, name)}: {_told([protocol[name] for protocol in protocols])}" for name in names]
+
+
+def _told(values: Sequence[Any]) -> str:
+    """The values beside each other; of texts of several phrases, the phrases that not all have."""
+    phrases = [[part for part in re.split("[;,] ", str(value)) if part] for value in values]
+    everywhere = set(phrases[0]).intersection(*phrases)
+    own = [", ".join(part for part in some if part not in everywhere) for some in phrases]
+    return " / ".join(_DIGEST.sub(lambda found: found[0][:_SHORT], text) or "–" for text in own)
 
 
 def _counts(known: Sequence[Metric]) -> str:

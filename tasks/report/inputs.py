@@ -79,6 +79,8 @@ class ReportInputs:
     originals: Sequence[Picture] = ()
     reconstructions: Sequence[Picture] = ()
     """One for each original, in the same order."""
+    held_out: bool = True
+    """Whether no training saw the originals."""
     samples: Sequence[SampleRow] = ()
     curves: Sequence[Curves] = ()
     code_use: CodeUse | None = None

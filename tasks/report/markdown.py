@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tasks.report.figures import standalone
 from tasks.report.inputs import ReportInputs
 from tasks.report.pictures import Picture, fitted, grid
-from tasks.report.wording import number
+from tasks.report.wording import number, spread_of
 
 __all__ = ["drawing", "escaped", "photograph", "summary_markdown", "table"]
 
@@ -54,14 +54,15 @@ def _written(inputs: ReportInputs, picture_px: int) -> str:
     if inputs.metrics:
         cells = [
             (
-                escaped(str(metric["name"])),
+                f"{escaped(str(metric['name']))} {'↑' if metric['higher_is_better'] else '↓'}",
                 escaped(f"{number(metric['value'])} {metric.get('unit', '')}".strip()),
+                spread_of(metric),
                 f"{metric['n']:,}",
                 "" if metric.get("floor") is None else number(metric["floor"]),
             )
             for metric in inputs.metrics
         ]
-        parts += ["## Metrics", table(("metric", "value", "n", "real vs. real"), cells)]
+        parts += ["## Metrics", table(("metric", "value", "spread", "n", "real vs. real"), cells)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -59,6 +59,7 @@ def depends_on(metric: Mapping[str, Any]) -> list[str]:
         "resize": metric.get("resize", ""),
         "pixels": metric.get("value_range", ""),
         "": metric.get("note", ""),
+        "by": metric.get("follows", ""),
         "with": metric.get("library", ""),
     }
     return [f"{name} {text}".strip() for name, text in named.items() if text]

@@ -61,9 +61,17 @@ def test_the_same_tokenizer_reconstructs_the_same(comparison: Artifact) -> None:
 def test_the_best_is_marked_only_among_comparable_numbers(comparison: Artifact) -> None:
     rows = re.findall(r'<tr>\s*<td class="name">(.*?)</tr>', comparison.read("comparison.html").decode(), re.DOTALL)
     found = {row.split(" <")[0]: row for row in rows}
-    assert "best" in found["prior NLL"]
+    assert found["prior NLL"].count("(best)") == 1
     assert '<td class="depends"></td>' in found["prior NLL"]
-    assert found["FD-domain"].count("best") <= 1
+    assert found["FD-domain"].count("(best)") <= 1
+
+
+def test_numbers_in_the_run_s_page_have_counts_intervals_and_directions(comparison: Artifact) -> None:
+    text = comparison.read("summary.md").decode()
+    assert "| metric | A | B | n | not comparable: what differs |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| prior NLL ↓"))
+    assert re.fullmatch(r"\| prior NLL ↓ \|( (\*\*)?\S+ nats/token(\*\*)? \(\S+ … \S+\) \|){2} [\d,]+ \|  \|", row), row
+    assert row.count("**") == 2, "one is the best"
 
 
 def test_a_prior_brings_its_evaluation(both: tuple[Published, Artifact, Artifact]) -> None:

@@ -86,7 +86,8 @@ def test_what_is_measured(in_one_process: tuple[Published, Artifact]) -> None:
     expected = {reconstructed, f"rKD-{network}", perturbed, f"pKD-{network}", f"gFD-{network}@20"}
     assert expected < set(metrics)
     assert metrics[f"gFD-{network}@20"]["n_reference"] == 40
-    assert "it is of 50,000 samples" in metrics[f"gFD-{network}@20"]["note"]
+    assert metrics[f"gFD-{network}@20"]["follows"].endswith(", but that is of 50,000 samples")
+    assert metrics[f"gFD-{network}@20"]["note"].startswith("too few images for 1,280 features")
     assert "0.5 of the indices replaced by one of 4 neighbours" in metrics[perturbed]["note"]
     assert metrics[perturbed]["value"] != metrics[reconstructed]["value"], "of so untrained a tokenizer, either way"
     assert metrics["PSNR"]["low"] < metrics["PSNR"]["value"] < metrics["PSNR"]["high"]

@@ -24,7 +24,7 @@ from tasks.planning import plan_rows
 from tasks.sample import read_samples
 from tasks.stage import execute
 from tests.tasks.told import CPU, gains, prior, run, tokenizer, unpacked
-from vqgan_core.config import ConfigError, SampleConfig, SampleExecution
+from vqgan_core.config import ConfigError, DrawExecution, SampleConfig
 from vqgan_core.prior.coordinates import coordinate_ramp, coordinate_tokens
 
 STORED_PX, SHOWN_PX = 48, 32
@@ -144,7 +144,7 @@ def test_large_samples_are_told_large_conditions(photographs: PipelineConfig, tm
     for batch_size in (1, 8):
         asked = SampleConfig(
             size_px=(STORED_PX, STORED_PX), num_per_class=2, num_conditions=3, guidance=2.0,
-            execution=SampleExecution(device="cpu", num_threads=1, batch_size=batch_size),
+            execution=DrawExecution(device="cpu", num_threads=1, batch_size=batch_size),
         )  # fmt: skip
         elsewhere = Store.open(str(tmp_path / str(batch_size)))
         request = sample.request(asked, prior, here.artifact("tokenizer"), tokens=tokens)

@@ -17,6 +17,7 @@ from vqgan_core.config.guidance import ConstantGuidance, GuidanceSchedule, Inter
 from vqgan_core.config.layout import LayoutConfig
 from vqgan_core.config.planes import EdgesPlane, ImagePlane, LowResolutionPlane, PlaneConfig, StoredPlane
 from vqgan_core.config.prior import (
+    DrawExecution,
     EncodeConfig,
     EncodeExecution,
     OrderName,
@@ -85,6 +86,7 @@ __all__ = [
     "CoordinatesCondition",
     "DinoV2Config",
     "DomainRejection",
+    "DrawExecution",
     "DvaeAutoencoderConfig",
     "EdgesPlane",
     "EmaQuantizerConfig",

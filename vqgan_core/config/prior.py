@@ -230,6 +230,14 @@ class SampleExecution(ExecutionConfig):
     """Records computed at once."""
 
 
+class DrawExecution(SampleExecution):
+    """How drawing runs."""
+
+    compile: bool = False
+    """Let torch.compile make each step of a transformer one CUDA graph: a minute at first, for many batches on a GPU.
+    On a CPU it needs a C++ compiler and gains nothing."""
+
+
 class SampleConfig(SamplingConfig):
     """Recipe and execution of the sample stage."""
 
@@ -253,7 +261,7 @@ class SampleConfig(SamplingConfig):
     """Draw the rest of records of which a part is given."""
     rejection: Annotated[RejectionConfig, LATER] = NoRejection()
     """Draw more, and keep those that a classifier is surest of."""
-    execution: SampleExecution = SampleExecution()
+    execution: DrawExecution = DrawExecution()
     """How it runs; not part of the fingerprint."""
 
     @model_validator(mode="after")
@@ -268,6 +276,8 @@ class SampleConfig(SamplingConfig):
             raise ValueError(f"{' and '.join(chosen)} cannot be combined: choose one of them")
         if self.num_beams is not None:
             self._check_beams(self.num_beams)
+        if self.execution.compile and (self.size_px is not None or self.num_beams is not None):
+            raise ValueError(f"execution.compile goes with plain draws, not with {chosen[0]}: leave one of them out")
         return self
 
     def _check_beams(self, num_beams: int) -> None:

@@ -2,10 +2,11 @@
 
 from vqgan_core.evaluation.bootstrap import Interval, mean_interval
 from vqgan_core.evaluation.classifier import ClassifierSpec, DomainClassifier, shuffled_batches
+from vqgan_core.evaluation.codebook_use import usage_metrics
 from vqgan_core.evaluation.extractor import BATCH, Extractor, Features, as_bytes, joined
 from vqgan_core.evaluation.extractors import build_extractor
 from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
-from vqgan_core.evaluation.generation import accuracy_metrics, domain_metrics
+from vqgan_core.evaluation.generation import Seen, accuracy_metrics, domain_metrics
 from vqgan_core.evaluation.inception_score import InceptionScore, inception_score
 from vqgan_core.evaluation.kernel_distance import KernelDistance, kernel_distance
 from vqgan_core.evaluation.label_maps import label_map_metrics, mean_iou
@@ -41,6 +42,7 @@ __all__ = [
     "Metric",
     "PrecisionRecall",
     "Score",
+    "Seen",
     "SetSummary",
     "accuracy_metrics",
     "as_bytes",
@@ -67,4 +69,5 @@ __all__ = [
     "shuffled_batches",
     "ssim",
     "unigram_nll",
+    "usage_metrics",
 ]

@@ -25,8 +25,8 @@ class KernelDistance(NamedTuple):
     """The mean over subsets, their spread, and what they were."""
 
     value: float
-    deviation: float
-    """Standard deviation of the subsets' values."""
+    deviation: float | None
+    """Standard deviation of the subsets' values; None where the only subset is the whole."""
     num_subsets: int
     subset_size: int
 
@@ -40,7 +40,7 @@ def kernel_distance(
         real: features of the reference images.
         samples: features of the judged images.
         num_subsets: how many subsets.
-        subset_size: images of each; of smaller sets, all.
+        subset_size: images of each; of smaller sets, all. If that is all of both, there is one subset.
         seed: of the choice of subsets.
 
     Raises:
@@ -52,6 +52,8 @@ def kernel_distance(
     if size < 2:
         raise ValueError(f"a kernel distance needs at least 2 images, got {len(real)} and {len(samples)}")
     real, samples = real.double(), samples.double()
+    if size == len(real) == len(samples):
+        return KernelDistance(_discrepancy(samples, real), None, 1, size)
     chooser = np.random.RandomState(seed)
     values = []
     for _ in range(num_subsets):

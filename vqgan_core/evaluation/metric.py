@@ -18,7 +18,7 @@ from vqgan_core.config import Config
 
 __all__ = ["FID_SHA256", "Metric"]
 
-_MEASURED = ("value", "floor", "deviation", "low", "high", "note")
+_MEASURED = ("value", "floor", "deviation", "low", "high", "follows")
 #: How the sha256 of the one weights file begins whose distances are FID; it is part of the file's name.
 FID_SHA256 = "6726825d"
 
@@ -51,7 +51,9 @@ class Metric(Config):
     library: str = ""
     """Package and version that computed it."""
     note: str = ""
-    """What a reader has to know beside that: window sizes, k, blind spots."""
+    """Whatever else moves the number: window sizes, k, subsets."""
+    follows: str = ""
+    """The protocol it follows, by name, and where it departs; what moves the number stands in the other fields."""
     floor: float | None = None
     """The same measure between two real sets of the same sizes: what a perfect generator would get."""
     deviation: float | None = None

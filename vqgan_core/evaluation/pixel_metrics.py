@@ -43,7 +43,13 @@ def exact_mean(values: Tensor) -> float:
 
 
 def mean_metric(name: str, values: Tensor, **about: Any) -> Metric:
-    """A metric that is a mean over images, with its interval."""
+    """A metric that is a mean over images, with its interval.
+
+    Raises:
+        ValueError: an image has no number.
+    """
+    if broken := int((~torch.isfinite(values)).sum()):
+        raise ValueError(f"{name}: {broken} of {len(values)} images give NaN or Inf: did a training diverge?")
     low, high = mean_interval(values)
     return Metric(name=name, value=exact_mean(values), low=low, high=high, n=len(values), **about)
 
@@ -70,7 +76,8 @@ def reconstruction_metrics(
             if min(images.shape[-2:]) >= least:
                 found.setdefault(name, []).append(measure(images, reconstructions).cpu())
         if lpips is not None:
-            found.setdefault("LPIPS", []).append(lpips(images, reconstructions).detach().cpu())
+            pair = (images.clamp(-1, 1), reconstructions.clamp(-1, 1))  # as they are shown, and as others save them
+            found.setdefault("LPIPS", []).append(lpips(*pair).detach().cpu())
     if not num_images:
         raise ValueError("there is no image to score: the reference set is empty")
     common = {"reference": reference, "library": f"torch {torch.__version__}"}
@@ -86,6 +93,6 @@ def _lpips_metric(values: Tensor, lpips: Lpips, reference: str) -> Metric:
     net = lpips.config.net
     return mean_metric(
         f"LPIPS-{net}", values, higher_is_better=False, reference=reference, extractor=f"lpips 0.1 {net}",
-        extractor_sha256=lpips.weights_sha256(), value_range="[-1, 1], not rounded",
+        extractor_sha256=lpips.weights_sha256(), value_range="[-1, 1], clamped, not rounded",
         library=f"lpips {importlib.metadata.version('lpips')}, torch {torch.__version__}",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from vqgan_core.config.protocol import ProtocolConfig
 from vqgan_core.evaluation.extractor import Extractor
-from vqgan_core.evaluation.frechet import frechet_distance
+from vqgan_core.evaluation.frechet import GaussianStatistics, frechet_distance
 from vqgan_core.evaluation.inception import Inception
 from vqgan_core.evaluation.inception_score import inception_score
 from vqgan_core.evaluation.kernel_distance import kernel_distance
@@ -46,6 +47,14 @@ class JudgedSet:
     reference_name: str
     """With the fingerprint of its artifact."""
     note: str = ""
+    """How it was made, where that moves the numbers."""
+    departure: str = ""
+    """Where it is not what the protocol asks for."""
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether the judged images came as floats; samples are bytes since they were drawn."""
+        return self.letter != "g"
 
 
 def set_distances(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfig) -> Iterator[Metric]:
@@ -53,25 +62,35 @@ def set_distances(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfi
     judged, reference, letter = sets.judged, sets.reference, sets.letter
     common = _common(sets, extractor, protocol)
     frechet = {"higher_is_better": False, "n": judged.count, "n_reference": reference.count}
+    few = partial(_few, min(judged.count, reference.count))
     named = _Names(extractor)
     floor = _Floor.of(sets, protocol)
     if min(judged.count, reference.count) >= 2:
         value = frechet_distance(judged.pooled, reference.pooled)
         of_real = None if floor is None else floor.frechet(judged.count)
-        yield Metric(name=f"{letter}{named.frechet}@{judged.count}", value=value, floor=of_real, **frechet, **common)
+        yield Metric(
+            name=f"{letter}{named.frechet}@{judged.count}",
+            value=value,
+            floor=of_real,
+            **frechet | few(judged.pooled, common),
+        )
     if judged.spatial is not None and reference.spatial is not None:
         value = frechet_distance(judged.spatial, reference.spatial)
-        yield Metric(name=f"{letter}s{named.frechet}@{judged.count}", value=value, **frechet, **common)
-    kept = {"n": len(judged.kept), "n_reference": len(reference.kept)}
+        yield Metric(
+            name=f"{letter}s{named.frechet}@{judged.count}", value=value, **frechet | few(judged.spatial, common)
+        )
+    kept: dict[str, Any] = {"n": len(judged.kept), "n_reference": len(reference.kept)}
+    if (len(judged.kept), len(reference.kept)) < (judged.count, reference.count):
+        kept |= _noted(f"chosen by seed {protocol.seed}", common)
     found = _of_kept_features(real=reference.kept, judged=judged.kept, letter=letter, protocol=protocol)
     least = {} if floor is None else floor.of_kept_features(protocol)
     for kind, outcome in found.items():
-        yield _metric(kind, outcome, least.get(kind), named, kept | common, letter)
+        yield _metric(kind, outcome, least.get(kind), named, common | kept, letter)
     if judged.logits is not None and len(judged.logits) >= protocol.num_splits:
         score = inception_score(judged.logits, num_splits=protocol.num_splits, seed=protocol.seed)
         yield Metric(
             name=named.score, value=score.value, deviation=score.deviation, higher_is_better=True, n=judged.count,
-            **common | {"reference": "", "note": f"{score.num_splits} shuffled splits; {common['note']}"},
+            **_noted(f"{score.num_splits} shuffled splits, seed {protocol.seed}", common) | {"reference": ""},
         )  # fmt: skip
 
 
@@ -130,7 +149,8 @@ def _of_kept_features(*, real: Tensor, judged: Tensor, letter: str, protocol: Pr
     distance = kernel_distance(
         real, judged, num_subsets=protocol.num_subsets, subset_size=protocol.subset_size, seed=protocol.seed
     )
-    subsets = f"{distance.num_subsets} subsets of {distance.subset_size}"
+    subsets = f"{distance.num_subsets} subsets of {distance.subset_size}, seed {protocol.seed}"
+    subsets = "all images in one set" if distance.deviation is None else subsets
     found = {"kernel": _Outcome(distance.value, subsets, higher_is_better=False, deviation=distance.deviation)}
     smaller = min(len(real), len(judged)) if letter == "g" else 0
     if smaller > protocol.num_neighbours:
@@ -150,8 +170,21 @@ def _metric(
     return Metric(
         name=f"{letter}{named.kernel}" if kind == "kernel" else named.other(kind), value=outcome.value,
         floor=None if floor is None else floor.value, deviation=outcome.deviation,
-        higher_is_better=outcome.higher_is_better, **common | {"note": f"{outcome.note}; {common['note']}"},
+        higher_is_better=outcome.higher_is_better, **_noted(outcome.note, common),
     )  # fmt: skip
+
+
+def _noted(text: str, common: dict[str, Any]) -> dict[str, Any]:
+    """What all have in common, and a note in front of theirs."""
+    return common | {"note": "; ".join(filter(None, (text, common["note"])))}
+
+
+def _few(num_images: int, statistics: GaussianStatistics, common: dict[str, Any]) -> dict[str, Any]:
+    """A Fréchet distance of fewer images than features is one of Gaussians whose shape is mostly a guess."""
+    width = len(statistics.mean)
+    if num_images > width:
+        return common
+    return _noted(f"too few images for {width:,} features: much above what more would give", common)
 
 
 def _common(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfig) -> dict[str, Any]:
@@ -160,7 +193,8 @@ def _common(sets: JudgedSet, extractor: Extractor, protocol: ProtocolConfig) -> 
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,
         "resize": extractor.resize,
-        "value_range": f"bytes, {'rounded' if protocol.rounding == 'round' else 'truncated'}",
+        "value_range": f"bytes, {'truncated' if sets.is_decoded and protocol.rounding == 'truncate' else 'rounded'}",
         "library": extractor.library,
-        "note": "; ".join(filter(None, (protocol.described, sets.note))),
+        "note": sets.note,
+        "follows": ", but ".join(filter(None, (protocol.described, sets.departure))),
     }

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqgan_core.prior.attention import Visibility, visibility
-from vqgan_core.prior.cache import KeyValueCache
+from vqgan_core.prior.cache import CacheAt, KeyValueCache
+from vqgan_core.prior.self_attention import Context, Rotation
 
 INIT_STD = 0.02
 
@@ -32,21 +33,6 @@ class Placement(NamedTuple):
     """Embedding of the cell that each element predicts, added to its own; None: that follows from the position."""
     hidden: Bool[Tensor, "R T"] | None = None
     """Elements that are not told: zeros in place of their embedding."""
-
-
-class Rotation(NamedTuple):
-    """Angles by which queries and keys are turned."""
-
-    cos: Float[Tensor, "R 1 T pairs"]
-    sin: Float[Tensor, "R 1 T pairs"]
-
-
-class Context(NamedTuple):
-    """What every layer of one forward pass needs."""
-
-    visible: Visibility
-    cache: KeyValueCache | None
-    rotation: Rotation | None
 
 
 class Decoder(nn.Module):
@@ -94,9 +80,9 @@ class Decoder(nn.Module):
     def new_cache(self, batch_size: int, max_length: int | None = None) -> KeyValueCache:
         """Allocate an empty cache for a batch, on the model's device and in its precision."""
         length = self.max_length if max_length is None else max_length
-        shape = (len(self.layers), batch_size, self.num_cached_heads, length, self.head_width)
+        shape = (batch_size, self.num_cached_heads, length, self.head_width)
         weight = self.token_embedding.weight
-        return KeyValueCache.allocate(shape, device=weight.device, dtype=weight.dtype)
+        return KeyValueCache.allocate(len(self.layers), shape, device=weight.device, dtype=weight.dtype)
 
     def forward(
         self,
@@ -130,6 +116,16 @@ class Decoder(nn.Module):
         if cache is not None:
             cache.advance(end - start)
         logits: Tensor = self.head(self.final_norm(x if num_last is None else x[:, -num_last:]))
+        return logits
+
+    def step(self, tokens: Int[Tensor, "B 1"], cache: CacheAt, placement: Placement) -> Float[Tensor, "B 1 V"]:
+        """Logits after one more token, by the same operations on the same shapes wherever the cache stands."""
+        positions = cache.position[None] if placement.positions is None else placement.positions
+        x, rotation = self.place(self._embed(tokens, None, placement), 0, positions)
+        filled = torch.arange(cache.keys[0].shape[2], device=x.device) <= cache.position
+        visible = Visibility(filled[None], is_causal=False)
+        x = self._apply_layers(self.dropout(x), Context(visible, cache, rotation))
+        logits: Tensor = self.head(self.final_norm(x))
         return logits
 
     def _embed(

@@ -17,8 +17,6 @@ head, starts at zero: the untrained model is uniform.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -26,9 +24,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqgan_core.config import PriorConfig
-from vqgan_core.prior.attention import attend, join_heads, split_heads
-from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
-from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
+from vqgan_core.prior.decoder import Decoder, init_weights
+from vqgan_core.prior.self_attention import Context, Rotation, SelfAttention
 
 ROTARY_BASE = 10_000.0
 MLP_MULTIPLE = 64
@@ -91,41 +88,22 @@ def rotate(x: Float[Tensor, "B h T d"], rotation: Rotation) -> Float[Tensor, "B 
     return turned.flatten(-2).type_as(x)
 
 
-class Attention(nn.Module):
-    """Self-attention with normed and turned queries and keys; several query heads may share a key and value head."""
+class Attention(SelfAttention):
+    """Self-attention with normed and turned queries and keys."""
 
     def __init__(self, config: PriorConfig) -> None:
-        super().__init__()
-        width, num_key_value_heads = config.width, config.num_key_value_heads or config.num_heads
-        self.head_width = width // config.num_heads
-        self.dropout = config.dropout
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
-        self.value = nn.Linear(width, num_key_value_heads * self.head_width, bias=False)
-        self.query_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
-        self.key_norm = RMSNorm(self.head_width) if config.qk_norm else nn.Identity()
-        self.joint: PackedLinear | None = None
-        """All three as one product, in a network that is laid out for drawing (`packed`)."""
-        self.projection = nn.Linear(width, width, bias=False)
+        num_key_value_heads = config.num_key_value_heads or config.num_heads
+        head_width = config.width // config.num_heads
+        super().__init__(config.width, head_width, num_key_value_heads, dropout=config.dropout, bias=False)
+        self.query_norm = RMSNorm(head_width) if config.qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(head_width) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
-        """Mix positions; with a cache, `layer` is its row that holds this layer's past, already turned."""
-        query, key, value = (split_heads(part, self.head_width) for part in self._inputs(x))
-        assert context.rotation is not None
-        query, key = rotate(self.query_norm(query), context.rotation), rotate(self.key_norm(key), context.rotation)
-        if context.cache is not None:
-            key, value = context.cache.append(layer, key, value)
-            query = query.to(key.dtype)
-        mixed = attend(query, key, value, context.visible, self.dropout if self.training else 0.0)
-        projected: Tensor = self.projection(join_heads(mixed))
-        return projected
-
-    def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
-        """Queries, keys and values."""
-        if self.joint is None:
-            return side_by_side(x, (self.query, self.key, self.value))
-        parts: Sequence[Tensor] = self.joint(x).split_with_sizes(self.joint.sizes, dim=-1)
-        return parts
+    def turned(
+        self, query: Float[Tensor, "B h T d"], key: Float[Tensor, "B g T d"], rotation: Rotation | None
+    ) -> tuple[Float[Tensor, "B h T d"], Float[Tensor, "B g T d"]]:
+        """Norm, then turn by each position's angles."""
+        assert rotation is not None
+        return rotate(self.query_norm(query), rotation), rotate(self.key_norm(key), rotation)
 
 
 class SwiGLU(nn.Module):

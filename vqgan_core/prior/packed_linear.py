@@ -30,14 +30,14 @@ class PackedLinear(nn.Module):
 
     Args:
         layers: whose weights are taken; what comes out of them stands side by side.
-        num_rows: R that the layout is best for; any other number works, too.
+        num_rows: R that the layout is best for; any other number works, too. None: PyTorch's own layout.
         precision: of the weights: fp32 or fp16.
 
     Raises:
         ValueError: a weight that fp16 cannot hold.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], num_rows: int, precision: str) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], num_rows: int | None, precision: str) -> None:
         super().__init__()
         self.sizes = [layer.out_features for layer in layers]
         """Outputs of each layer."""
@@ -46,7 +46,7 @@ class PackedLinear(nn.Module):
         if precision == "fp32":
             self._product = _of_fp32(weight, bias, num_rows)
         elif weight.abs().max() <= _LARGEST:  # false of NaN, too
-            self._product = _of_fp16(weight, bias)
+            self._product = _of_fp16(weight, bias, num_rows)
         else:
             raise ValueError(f"precision fp16 holds no weight beyond ±{_LARGEST:.0f}, and this prior has one: use fp32")
 
@@ -69,8 +69,9 @@ def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     return torch.cat(weights), torch.cat(biases) if biases else None
 
 
-def _of_fp32(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
-    if weight.dtype != torch.float32 or weight.device.type != "cpu" or not _has_onednn():
+def _of_fp32(weight: Tensor, bias: Tensor | None, num_rows: int | None) -> Callable[[Tensor], Tensor]:
+    on_cpu = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    if num_rows is None or not on_cpu or not _has_onednn():
         return partial(F.linear, weight=weight, bias=bias)
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x.float(), laid_out, bias, "none", [], "")
@@ -80,11 +81,11 @@ def _has_onednn() -> bool:
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # it has no annotations
 
 
-def _of_fp16(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+def _of_fp16(weight: Tensor, bias: Tensor | None, num_rows: int | None) -> Callable[[Tensor], Tensor]:
     if weight.device.type != "cpu":
         half, half_bias = weight.half(), None if bias is None else bias.half()
         return lambda x: F.linear(x.half(), half, half_bias).to(x.dtype)
-    if torch.backends.quantized.engine not in ("x86", "fbgemm"):
+    if num_rows is None or torch.backends.quantized.engine not in ("x86", "fbgemm"):
         return partial(F.linear, weight=weight.half().to(weight.dtype), bias=bias)  # the same numbers, not faster
     laid_out = torch.ops.quantized.linear_prepack_fp16(weight.float(), None if bias is None else bias.float())
     return lambda x: torch.ops.quantized.linear_dynamic_fp16(x.float(), laid_out)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan_core.config import SamplingConfig
+from vqgan_core.prior.compiled import CompiledDecoder
 from vqgan_core.prior.completion import plan_completion
 from vqgan_core.prior.condition import Columns
 from vqgan_core.prior.decoder import Decoder, Placement
@@ -32,6 +33,7 @@ from vqgan_core.prior.pixels import PixelDecoder
 
 __all__ = ["Sampler", "draw", "extend", "guide", "sample_tokens"]
 
+Network = Decoder | PixelDecoder | CompiledDecoder
 Choose = Callable[[Tensor, int], Tensor]
 """(logits "R K", step) → tokens "R"."""
 Place = Callable[[int, int], Placement]
@@ -46,11 +48,17 @@ class Sampler:
     Args:
         prior: on any device; its weights must not change as long as this draws from them.
         config: temperature, filters, guidance, precision.
+        compiled: whether steps are compiled, which takes a minute and pays on a GPU.
+
+    Raises:
+        ValueError: a convolutional prior is to be compiled.
     """
 
-    def __init__(self, prior: Prior, config: SamplingConfig) -> None:
-        self.prior, self.config = prior, config
-        self._network: Decoder | PixelDecoder | None = None
+    def __init__(self, prior: Prior, config: SamplingConfig, *, compiled: bool = False) -> None:
+        if compiled and not isinstance(prior.transformer, Decoder):
+            raise ValueError("compile: steps of convolutional priors cannot be compiled; leave it off")
+        self.prior, self.config, self.compiled = prior, config, compiled
+        self._network: Network | None = None
 
     @torch.no_grad()
     def sample(
@@ -86,10 +94,15 @@ class Sampler:
         )[: len(streams)]
         return plan.to_raster(drawn if plan.given is None else torch.cat([plan.given, drawn], dim=1))
 
-    def _laid_out(self, num_rows: int) -> Decoder | PixelDecoder:
+    def _laid_out(self, num_rows: int) -> Network:
         """The network, best for the first batch's number of rows."""
         if self._network is None:
-            self._network = for_drawing(self.prior.transformer, num_rows, self.config)
+            network = for_drawing(self.prior.transformer, num_rows, self.config, compiled=self.compiled)
+            if self.compiled:
+                assert isinstance(network, Decoder)
+                self._network = CompiledDecoder(network)
+            else:
+                self._network = network
         return self._network
 
 
@@ -131,7 +144,7 @@ def sample_tokens(
 
 @torch.no_grad()
 def extend(
-    transformer: Decoder | PixelDecoder,
+    transformer: Network,
     num_tokens: int,
     choose: Choose,
     *,

@@ -13,50 +13,15 @@ other's future, because the cached path has no mask).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vqgan_core.prior.attention import attend, join_heads, split_heads
-from vqgan_core.prior.decoder import Context, Decoder, Rotation, init_weights
-from vqgan_core.prior.packed_linear import PackedLinear, side_by_side
+from vqgan_core.prior.decoder import Decoder, init_weights
+from vqgan_core.prior.self_attention import Context, Rotation, SelfAttention
 
-__all__ = ["GPT", "Attention", "Layer"]
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.head_width = width // num_heads
-        self.dropout = dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.joint: PackedLinear | None = None
-        """All three as one product, in a network that is laid out for drawing (`packed`)."""
-        self.projection = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "B T D"], context: Context, layer: int) -> Float[Tensor, "B T D"]:
-        """Mix positions; with a cache, `layer` is its row that holds this layer's past."""
-        query, key, value = (split_heads(part, self.head_width) for part in self._inputs(x))
-        if context.cache is not None:
-            key, value = context.cache.append(layer, key, value)
-            query = query.to(key.dtype)
-        mixed = attend(query, key, value, context.visible, self.dropout if self.training else 0.0)
-        projected: Tensor = self.projection(join_heads(mixed))
-        return projected
-
-    def _inputs(self, x: Float[Tensor, "B T D"]) -> Sequence[Float[Tensor, "B T D2"]]:
-        """Queries, keys and values."""
-        if self.joint is None:
-            return side_by_side(x, (self.query, self.key, self.value))
-        parts: Sequence[Tensor] = self.joint(x).split_with_sizes(self.joint.sizes, dim=-1)
-        return parts
+__all__ = ["GPT", "Layer"]
 
 
 class Layer(nn.Module):
@@ -65,7 +30,7 @@ class Layer(nn.Module):
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads, dropout)
+        self.attention = SelfAttention(width, width // num_heads, num_heads, dropout=dropout)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = dropout

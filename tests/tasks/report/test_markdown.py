@@ -22,8 +22,8 @@ def pictures_of(text: str) -> list[Image.Image]:
 def test_it_holds_numbers_pictures_and_metrics(inputs: ReportInputs) -> None:
     text = summary_markdown(inputs)
     assert text.startswith("# digits\n")
-    assert "| FD-domain | 4.871 | 200 | 1.213 |" in text
-    assert "| PSNR | 27.31 dB | 90 |  |" in text
+    assert "| FD-domain ↓ | 4.871 |  | 200 | 1.213 |" in text
+    assert "| PSNR ↑ | 27.31 dB |  | 90 |  |" in text
     reconstructions, samples = pictures_of(text)
     assert reconstructions.size == (8 * 68 + 4, 2 * 68 + 4)
     assert samples.size == (10 * 68 + 4, 10 * 68 + 4), "a row a class"
@@ -48,7 +48,7 @@ def test_markup_in_data_stays_text(inputs: ReportInputs) -> None:
     assert "[z](" not in text
     assert "\n# head" not in text
     row = next(line for line in text.splitlines() if "&lt;b&gt;" in line and line.startswith("|"))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 5  # four cells
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6  # five cells
 
 
 def test_an_empty_run_is_a_heading(inputs: ReportInputs) -> None:

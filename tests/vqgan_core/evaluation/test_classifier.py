@@ -10,6 +10,7 @@ from vqgan_core.config import ClassifierConfig
 from vqgan_core.evaluation import (
     ClassifierSpec,
     DomainClassifier,
+    Seen,
     accuracy_metrics,
     domain_metrics,
     keep_best,
@@ -168,9 +169,28 @@ def test_only_as_many_samples_are_judged_as_the_floor_has(classifier: DomainClas
 def test_accuracy_of_samples_stands_beside_that_of_real_images(
     classifier: DomainClassifier, digits: tuple[Tensor, Tensor]
 ) -> None:
-    held_out = (digits[0][:100], digits[1][:100])
-    wrong = (digits[0][:50], (digits[1][:50] + 1) % 10)
-    real, asked = accuracy_metrics(classifier, held_out=held_out, samples=wrong, reference="digits/val")
+    held_out = Seen.of(classifier, [(digits[0][:60], digits[1][:60]), (digits[0][60:100], digits[1][60:100])])
+    wrong = Seen.of(classifier, [(digits[0][:50], (digits[1][:50] + 1) % 10)])
+    real, asked = accuracy_metrics(classifier, real=held_out, samples=wrong, reference="digits/val")
     assert real.value > 0.95
     assert asked.value < 0.05
     assert (real.n, asked.n) == (100, 50)
+    assert real.note == "images that its training did not see"
+    seen, _ = accuracy_metrics(classifier, real=held_out, samples=wrong, reference="r", held_out=False)
+    assert seen.note == "images that its training saw: too high"
+    with pytest.raises(ValueError, match="no image for the classifier"):
+        Seen.of(classifier, [])
+
+
+def test_samples_in_order_of_their_classes_are_judged_of_all_classes(
+    classifier: DomainClassifier, digits: tuple[Tensor, Tensor]
+) -> None:
+    """Sample sets are: the first so many would be those of a generator that lacks classes."""
+    images, labels = digits
+    real, others = classifier.features(images[600:1000]), classifier.features(images[1000:])
+    by_class = others[labels[1000:].argsort()]
+    found = domain_metrics(classifier, real, by_class, reference="r", num_neighbours=3, seed=0)
+    distance, _, recall = found
+    assert distance.n == 200 < len(by_class) / 2
+    assert distance.value < 2 * (distance.floor or 0)
+    assert recall.value > 0.7 * (recall.floor or 0)

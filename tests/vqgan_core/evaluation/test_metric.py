@@ -44,3 +44,6 @@ def test_protocols_tell_what_may_be_compared() -> None:
     assert metric.protocol() == Metric(**GOOD | {"value": 30.0}).protocol()
     assert metric.protocol() != Metric(**GOOD | {"n": 91}).protocol()
     assert metric.protocol() != Metric(**GOOD, resize="32×32 px").protocol()
+    near, far = (Metric(**GOOD, note=f"k = {k}, border included") for k in (3, 5))
+    assert near.protocol() != far.protocol(), "a constant that moves the number stands in the note"
+    assert near.protocol() == near.model_copy(update={"floor": 1.0, "deviation": 0.1, "low": 2.0}).protocol()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from vqgan_core.config import LpipsConfig
 from vqgan_core.evaluation import l1, psnr, reconstruction_metrics, ssim
+from vqgan_core.losses import Lpips
 
 
 def blurred(images: Tensor) -> Tensor:
@@ -81,6 +85,27 @@ def test_what_a_decoder_overshoots_is_clamped() -> None:
     white = torch.ones(1, 3, 16, 16)
     assert l1(white, 3 * white).item() == 0
     assert psnr(white, 3 * white).item() == pytest.approx(100)
+
+
+def test_lpips_sees_what_a_person_would(shared_weights: Path) -> None:
+    path = shared_weights / "lpips_squeeze_v0.1_full_state.pth"
+    lpips = Lpips(LpipsConfig(net="squeeze", weights=str(path)))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    bright = images + 0.8
+    values = [
+        reconstruction_metrics([(images, others)], reference="r", lpips=lpips)[-1]
+        for others in (bright, bright.clamp(-1, 1))
+    ]
+    assert values[0] == values[1]
+    assert "clamped" in values[0].value_range
+
+
+def test_a_broken_reconstruction_is_told_as_one() -> None:
+    images = torch.zeros(3, 1, 16, 16)
+    broken = images.clone()
+    broken[1, 0, 4, 4] = torch.nan
+    with pytest.raises(ValueError, match=r"^L1: 1 of 3 images give NaN or Inf: did a training diverge\?"):
+        reconstruction_metrics([(images, broken)], reference="r")
 
 
 def test_the_cut_into_batches_changes_nothing(digits: tuple[Tensor, Tensor]) -> None:

@@ -62,8 +62,41 @@ def test_a_number_holds_what_it_depends_on() -> None:
     assert (metric.n, metric.n_reference) == (60, 50)
     assert metric.extractor_sha256 == PUBLISHED_SHA256
     assert metric.value_range == "bytes, rounded"
-    assert metric.note == "3 subsets of 50; protocol own with num_neighbours = 4, num_subsets = 3"
+    assert metric.note == "3 subsets of 50, seed 2020"
+    assert metric.follows == "protocol own with num_neighbours = 4, num_subsets = 3"
     assert metric.deviation is not None
+
+
+def test_numbers_are_comparable_unless_something_moves_them() -> None:
+    one, other = measured("g", num_neighbours=3), measured("g", num_neighbours=4)
+    moved = {name for name in one if one[name].protocol() != other[name].protocol()}
+    assert moved == {"precision-inception-v3", "recall-inception-v3"}, "k, and not the name of the protocol"
+    seeded = measured("g", seed=1)
+    assert {name for name in one if one[name].protocol() != seeded[name].protocol()} == {"gKID", "IS"}
+    chosen = JudgedSet("g", summary(60, 1, num_kept=30), summary(50, 2), "")
+    metrics = set_distances(chosen, Network(PUBLISHED_SHA256), ProtocolConfig())
+    notes = {metric.name: metric.note for metric in metrics}
+    assert notes["recall-inception-v3"] == "k = 3, border included; chosen by seed 2020"
+
+
+def test_rounding_is_that_of_the_judged_bytes() -> None:
+    ranges = {letter: measured(letter, rounding="truncate")[f"{letter}KID"].value_range for letter in "rpg"}
+    assert ranges == {"r": "bytes, truncated", "p": "bytes, truncated", "g": "bytes, rounded"}
+
+
+def test_fewer_images_than_features_are_told() -> None:
+    sets = JudgedSet("r", summary(6, 1), summary(50, 2), "")
+    metrics = {metric.name: metric for metric in set_distances(sets, Network(PUBLISHED_SHA256), ProtocolConfig())}
+    assert metrics["rFID@6"].note == "too few images for 8 features: much above what more would give"
+    assert metrics["rsFID@6"].note.startswith("too few images for 6 features")
+    assert metrics["rKID"].note == "100 subsets of 6, seed 2020", "KID is not biased"
+    assert measured("r")["rFID@60"].note == ""
+
+
+def test_whole_sets_have_no_spread_of_subsets() -> None:
+    sets = JudgedSet("r", summary(50, 1), summary(50, 2), "")
+    metrics = {metric.name: metric for metric in set_distances(sets, Network(PUBLISHED_SHA256), ProtocolConfig())}
+    assert (metrics["rKID"].deviation, metrics["rKID"].note) == (None, "all images in one set")
 
 
 def test_samples_have_the_floor_of_two_real_sets() -> None:

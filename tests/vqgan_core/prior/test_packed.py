@@ -20,9 +20,9 @@ EACH = pytest.mark.parametrize("architecture", ["gpt", "modern"])
 BOTH = pytest.mark.parametrize("config", [FP32, FP16], ids=["fp32", "fp16"])
 
 
-def make_prior(architecture: str) -> Prior:
+def make_prior(architecture: str, **others: object) -> Prior:
     torch.manual_seed(0)
-    given = {"architecture": architecture, "num_layers": 2, "num_heads": 2, "width": 32, "dropout": 0.3}
+    given = {"architecture": architecture, "num_layers": 2, "num_heads": 2, "width": 32, "dropout": 0.3, **others}
     prior = Prior(PriorConfig.model_validate(given), TokenSpec(codebook_size=64, height=4, width=4, num_classes=5))
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.2)

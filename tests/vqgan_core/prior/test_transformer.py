@@ -70,11 +70,11 @@ def test_cached_chunks_equal_the_whole(tokens: Tensor, chunks: list[int], num_un
 def test_a_cache_is_one_block_that_can_be_used_again(tokens: Tensor) -> None:
     gpt = make_gpt()
     cache = gpt.new_cache(len(tokens))
-    memory = cache.keys.data_ptr(), cache.values.data_ptr()
+    memory = [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)]
     first = [gpt(token, cache=cache) for token in tokens.split(1, dim=1)]
     cache.reset()
     second = [gpt(token, cache=cache) for token in tokens.split(1, dim=1)]
-    assert (cache.keys.data_ptr(), cache.values.data_ptr()) == memory
+    assert [tensor.data_ptr() for tensor in (*cache.keys, *cache.values)] == memory
     assert torch.equal(torch.cat(first), torch.cat(second))
 
 
