@@ -61,10 +61,10 @@ class FilesPair(Config):
     holds: Annotated[StoredContent, Field(discriminator="kind"), BeforeValidator(by_kind)]
     """What the files say of each pixel."""
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, *, complete: bool = False) -> dict[str, Any]:
         """Without where the files are: a corpus depends on what they are, which the listing says."""
         where = ("url", "pattern", "image_suffix", "endpoint_url")
-        return {name: value for name, value in super().recipe().items() if name not in where}
+        return {name: value for name, value in super().recipe(complete=complete).items() if name not in where}
 
 
 class AlphaPair(Config):

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets.store import Manifest, Store
 from datasets.store.lineage import ancestors, find_artifact
+from flows.metric_table import print_metrics
 from flows.stores import say_empty, store_of
 from flows.tables import plain_table, print_json, print_table, size_text
 from vqgan_core.config import ConfigError
@@ -53,6 +54,8 @@ def show(options: argparse.Namespace) -> int:
     shown = manifest.model_dump(mode="json")
     for title, value in ((name, shown[name]) for name in ("recipe", "summary", "cost")):
         sys.stdout.write(f"\n{title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")
+    if manifest.kind == "evaluation":
+        print_metrics(artifact)
     sys.stdout.write("\nlineage\n")
     for entry in lineage:
         sys.stdout.write(f"  {entry['kind']:<11}{entry['fingerprint'][:12]}  {entry['summary'].get('headline', '')}\n")

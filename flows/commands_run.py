@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets.store import ArtifactRef, Manifest, Store
 from flows.local_server import local_server
+from flows.metric_table import print_metrics
 from flows.tables import plain_table, print_json, print_table
 from tasks.config import PipelineConfig
 from vqgan_core.config import ConfigError
@@ -121,7 +122,10 @@ def run_flow(
         print_json({"result": result, "stages": rows})
         return result
     _print_summary(config.name, rows)
-    if any(entry.path == "report.html" for entry in store.get(ArtifactRef(**result)).manifest.views):
+    last = store.get(ArtifactRef(**result))
+    if last.manifest.kind == "evaluation":
+        print_metrics(last)
+    if any(entry.path == "report.html" for entry in last.manifest.views):
         sys.stdout.write(f"report: {result['uri']}/report.html\n")
     return result
 

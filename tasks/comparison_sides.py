@@ -10,9 +10,22 @@ from typing import Any
 
 from datasets.store import Artifact, Manifest, Store
 from datasets.store.lineage import ancestors, find_artifact
+from vqgan_core.config import (
+    Config,
+    ConfigError,
+    EncodeConfig,
+    EvaluateConfig,
+    PriorConfig,
+    SampleConfig,
+    TokenizerConfig,
+)
 
 __all__ = ["Side", "differing_recipes", "sides_of"]
 
+_CONFIGS: Mapping[str, type[Config]] = {
+    "train_tokenizer": TokenizerConfig, "encode": EncodeConfig, "train_prior": PriorConfig, "sample": SampleConfig,
+    "evaluate": EvaluateConfig,
+}  # fmt: skip
 KINDS = ("tokenizer", "tokens", "prior", "samples", "evaluation")
 
 
@@ -49,12 +62,12 @@ class Side:
         return [json.loads(line) for line in artifact.read("curves.jsonl").splitlines()]
 
     def recipe(self) -> dict[str, Any]:
-        """Every recipe field of every stage that led here, by its dotted name."""
+        """Every recipe field of every stage that led here, by its dotted name, in the order of the pipeline."""
         found: dict[str, Any] = {}
         for kind in ("corpus", *KINDS):
             if kind in self.artifacts:
                 manifest = self.artifacts[kind].manifest
-                found |= _flat(manifest.recipe, manifest.stage)
+                found |= _flat(_complete(manifest), manifest.stage)
         return found
 
 
@@ -82,9 +95,14 @@ def sides_of(store: Store, fingerprints: Sequence[str]) -> list[Side]:
 
 
 def differing_recipes(sides: Sequence[Side]) -> list[tuple[str, list[Any]]]:
-    """Fields that are not the same on all sides, with their values; None where a side has no such field."""
+    """Fields that are not the same on all sides, with their values; None where a side has no such field.
+
+    Fields of a kind of artifact that a side does not have are left out: nothing was told there.
+    """
     recipes = [side.recipe() for side in sides]
-    names = sorted(set().union(*recipes))
+    kinds = set.intersection(*(set(side.artifacts) for side in sides))
+    stages = {side.artifacts[kind].manifest.stage for side in sides for kind in kinds}
+    names = dict.fromkeys(name for recipe in recipes for name in recipe if name.split(".")[0] in stages)
     rows = [(name, [recipe.get(name) for recipe in recipes]) for name in names]
     return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
 
@@ -103,6 +121,18 @@ def _family(store: Store, given: Artifact, evaluations: Sequence[Manifest]) -> d
 
 def _is_input(manifest: Manifest, of: Manifest) -> bool:
     return any(ref.fingerprint == manifest.fingerprint and ref.digest == manifest.digest for ref in of.inputs)
+
+
+def _complete(manifest: Manifest) -> Mapping[str, Any]:
+    """A recipe with the defaults of the fields that it leaves out; as it is where this version cannot read it."""
+    config = _CONFIGS.get(manifest.stage)
+    if config is None:
+        return manifest.recipe
+    known = {name: value for name, value in manifest.recipe.items() if name in config.model_fields}
+    try:
+        return {**manifest.recipe, **config.validated(known, origin=manifest.stage).recipe(complete=True)}
+    except ConfigError:
+        return manifest.recipe
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:

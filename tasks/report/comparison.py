@@ -29,6 +29,7 @@ _LEGIBLE_PX = 96
 _SHORT = 8
 _MARKDOWN_PX = 64
 NOT_MEASURED = "–"
+_YARDSTICKS = ("unigram NLL", "prior NLL, shuffled condition", "classifier accuracy, real images")  # nothing is good at
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _IN_WORDS = {
     "n_reference": "n of the reference",
@@ -148,7 +149,7 @@ def _metric_row(name: str, found: Sequence[Mapping[str, Any] | None]) -> dict[st
     known = [Metric.model_validate(metric) for metric in found if metric is not None]
     departing = _departing(known)
     best = None
-    if len(known) > 1 and not departing:
+    if len(known) > 1 and not departing and name not in _YARDSTICKS:
         values = [metric.value for metric in known]
         if len(set(values)) > 1:
             best = max(values) if known[0].higher_is_better else min(values)

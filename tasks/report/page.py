@@ -153,9 +153,13 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
     """The first few plain figures of a summary, in words."""
     plain = [(name, value) for name, value in summary.items() if isinstance(value, int | float | str)]
     return [
-        f"{name.removeprefix('num_').replace('_', ' ')} {value if isinstance(value, str) else number(value)}"
+        f"{_fact(name)} {value if isinstance(value, str) else number(value)}".strip()
         for name, value in plain[:_SUMMARY_ITEMS]
     ]
+
+
+def _fact(name: str) -> str:
+    return "" if name == "headline" else name.removeprefix("num_").replace("_", " ")
 
 
 def _costs(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -223,3 +223,14 @@ def test_a_foreign_datasets_package_is_explained(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "`datasets` was imported from" in done.stderr
     assert "make setup" in done.stderr
+
+
+def test_an_evaluation_shows_its_numbers_with_their_counts(cli: CommandLine, published: Published) -> None:
+    evaluation = published.artifacts["evaluation"]
+    said = cli("show", evaluation.manifest.fingerprint[:12], "--store", published.root)
+    for row in json.loads(evaluation.read("metrics.json")):
+        (line,) = [
+            line for line in said.out.splitlines() if line.strip().startswith((f"{row['name']} ↑", f"{row['name']} ↓"))
+        ]
+        assert f" {row['n']:,} " in line
+        assert ("…" in line) == (row["low"] is not None)

@@ -229,7 +229,10 @@ def test_what_is_not_said_of_a_prior_is_asked_for(
     ("arguments", "message"),
     [
         (("autoencoder.num_res_blocks=2",), "missing or of another shape"),
-        (("codebook_size=64",), "no tokenizer f2 K64 × 32 with this config: 1 key (quantize.embedding.weight) missing"),
+        (
+            ("codebook_size=64",),
+            "f2 K64 × 32 with this config: 1 key (quantize.embedding.weight: 128 × 32, not 64 × 32)",
+        ),
         (("codebook_dim=16",), "missing or of another shape"),
         (("autoencoder.attention_resolutions=[]",), "left over"),
     ],

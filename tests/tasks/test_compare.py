@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_the_same_tokenizer_reconstructs_the_same(comparison: Artifact) -> None:
 
 def test_the_best_is_marked_only_among_comparable_numbers(comparison: Artifact) -> None:
     rows = re.findall(r'<tr>\s*<td class="name">(.*?)</tr>', comparison.read("comparison.html").decode(), re.DOTALL)
-    found = {row.split(" <")[0]: row for row in rows}
+    found = {row.split("&nbsp;<")[0]: row for row in rows}
     assert found["prior NLL"].count("(best)") == 1
     assert '<td class="depends"></td>' in found["prior NLL"]
     assert found["FD-domain"].count("(best)") <= 1
@@ -82,6 +83,28 @@ def test_a_prior_brings_its_evaluation(both: tuple[Published, Artifact, Artifact
     assert side.artifacts["evaluation"].manifest.fingerprint == copy.artifacts["evaluation"].manifest.fingerprint
     assert "PSNR" in side.metrics()
     assert differing_recipes([side, side]) == []
+
+
+def test_defaults_that_no_fingerprint_holds_are_no_difference(both: tuple[Published, Artifact, Artifact]) -> None:
+    """Later fields are left out of a recipe while they hold their default."""
+    store = Store.open(both[0].config.store)
+    sides = sides_of(store, [artifact.manifest.fingerprint for artifact in both[1:]])
+    manifest = sides[1].artifacts["evaluation"].manifest
+    told = {"protocol": {"kind": "own", "num_neighbours": 5}}
+    other = replace(
+        sides[1].artifacts["evaluation"], manifest=manifest.model_copy(update={"recipe": manifest.recipe | told})
+    )
+    changed = replace(sides[1], artifacts={**sides[1].artifacts, "evaluation": other})
+    assert dict(differing_recipes([sides[0], changed])) == {
+        "train_prior.width": [32, 16], "sample.temperature": [1.0, 0.5], "evaluate.protocol.num_neighbours": [3, 5]
+    }  # fmt: skip
+
+
+def test_a_stage_that_a_side_has_not_is_no_difference(both: tuple[Published, Artifact, Artifact]) -> None:
+    store = Store.open(both[0].config.store)
+    tokenizer = both[0].artifacts["tokenizer"].manifest.fingerprint
+    side = sides_of(store, [tokenizer, both[2].manifest.fingerprint])
+    assert not [name for name, _ in differing_recipes(side) if name.startswith(("train_prior", "sample"))]
 
 
 def test_what_cannot_be_compared_is_refused(both: tuple[Published, Artifact, Artifact], tmp_path: Path) -> None:

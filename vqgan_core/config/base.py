@@ -51,15 +51,19 @@ class Config(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
-    def recipe(self) -> dict[str, Any]:
-        """The JSON-ready dump of the validated config without its execution half: what enters a fingerprint."""
+    def recipe(self, *, complete: bool = False) -> dict[str, Any]:
+        """The JSON-ready dump of the validated config without its execution half: what enters a fingerprint.
+
+        Args:
+            complete: with the later fields that hold their default, which enter none.
+        """
         dump = self.model_dump(mode="json")
         left_out = {
             name
             for name in dump
-            if _is_execution(self, name) or _is_unchanged_later(self, name) or _is_input(self, name)
+            if _is_execution(self, name) or (not complete and _is_unchanged_later(self, name)) or _is_input(self, name)
         }
-        return {name: _recipe_of(getattr(self, name), dump[name]) for name in dump if name not in left_out}
+        return {name: _recipe_of(getattr(self, name), dump[name], complete) for name in dump if name not in left_out}
 
     @classmethod
     def load(cls, path: str | Path | None = None, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Self:
@@ -158,10 +162,10 @@ def _is_input(config: BaseModel, name: str) -> bool:
     return INPUT in type(config).model_fields[name].metadata
 
 
-def _recipe_of(value: Any, dumped: Any) -> Any:
+def _recipe_of(value: Any, dumped: Any, complete: bool) -> Any:
     if isinstance(value, dict):
-        return {name: _recipe_of(item, dumped[name]) for name, item in value.items()}
-    return value.recipe() if isinstance(value, Config) else dumped
+        return {name: _recipe_of(item, dumped[name], complete) for name, item in value.items()}
+    return value.recipe(complete=complete) if isinstance(value, Config) else dumped
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:

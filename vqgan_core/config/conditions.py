@@ -22,9 +22,9 @@ class PlaneCondition(Config):
     tokenizer: str | None = None
     """Its name in condition_tokenizers, or fingerprint or URI of a published one; null: that of the images."""
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, *, complete: bool = False) -> dict[str, Any]:
         """Without the tokenizer's name: tokens depend on which it is, and the inputs say that."""
-        return {name: value for name, value in super().recipe().items() if name != "tokenizer"}
+        return {name: value for name, value in super().recipe(complete=complete).items() if name != "tokenizer"}
 
 
 class CoordinatesCondition(Config):
@@ -44,9 +44,13 @@ class BoxesCondition(LayoutConfig):
     endpoint_url: str | None = None
     """Endpoint of an S3-compatible server, if the URL is on another one than the store."""
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, *, complete: bool = False) -> dict[str, Any]:
         """Without where the annotations are: tokens depend on what they say."""
-        return {name: value for name, value in super().recipe().items() if name not in ("annotations", "endpoint_url")}
+        return {
+            name: value
+            for name, value in super().recipe(complete=complete).items()
+            if name not in ("annotations", "endpoint_url")
+        }
 
 
 ConditionConfig = Annotated[

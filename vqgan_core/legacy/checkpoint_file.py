@@ -121,7 +121,8 @@ def _conversion(path: Path, what: str) -> str:
         "state = {f'{part}.{key}': value for part, half in halves.items() for key, value in half.state_dict().items()}"
         if of_dalle
         else f"import torch; whole = torch.load('{path.name}', " + _LOAD + "; "
-        "state = whole.state_dict() if hasattr(whole, 'state_dict') else whole.get('state_dict', whole)"
+        "state = whole.state_dict() if hasattr(whole, 'state_dict') else "
+        f"next((whole[name] for name in {ENTRIES} if name in whole), whole)"
     )
     where = ", with DALL·E's package and beside encoder.pkl and decoder.pkl" if of_dalle else ""
     return (

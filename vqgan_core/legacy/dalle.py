@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vqgan_core.config import DvaeAutoencoderConfig, GumbelQuantizerConfig, TokenizerConfig
 from vqgan_core.legacy.checkpoint_file import CheckpointError
-from vqgan_core.legacy.layouts import ImportReport
+from vqgan_core.legacy.layouts import ImportReport, other_shapes
 from vqgan_core.tokenizer import Tokenizer
 
 __all__ = ["MARK", "RESOLUTION_PX", "config_from_dalle", "import_dalle"]
@@ -104,7 +104,8 @@ def import_dalle(state: Mapping[str, Tensor], config: TokenizerConfig) -> Import
     if {_ENTRIES, _ENTRIES_BIAS} <= set(used):
         found["quantizer.codebook"] = state[_ENTRIES].float().flatten(1).T + state[_ENTRIES_BIAS].float()
     missing = tuple(key for key in shapes if key not in used)
-    return ImportReport(found, tuple(used), missing, tuple(key for key in state if key not in used))
+    left_over = tuple(key for key in state if key not in used)
+    return ImportReport(found, tuple(used), missing, left_over, other_shapes(state, shapes))
 
 
 def _their_key(name: str, num_levels: int) -> str:

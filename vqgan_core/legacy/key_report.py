@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vqgan_core.legacy.checkpoint_file import CheckpointError
 
@@ -22,6 +22,8 @@ class KeyReport:
     """Looked for, and not there or of another shape."""
     left_over: tuple[str, ...]
     """Known to nobody."""
+    other_shapes: Mapping[str, str] = field(default_factory=dict)
+    """Of missing keys that are there: their shape, and the one that was looked for."""
 
     def require_exact(self, what: str, networks: tuple[str, ...]) -> None:
         """Refuse a state dict that is not that of the model.
@@ -36,12 +38,13 @@ class KeyReport:
         Raises:
             CheckpointError: keys are missing, or left over inside of a network.
         """
-        inside = [key for key in self.left_over if key.startswith(networks)]
+        inside = [key for key in self.left_over if key.startswith(networks) and key not in self.other_shapes]
         if not self.missing and not inside:
             return
         parts = []
         if self.missing:
-            parts.append(f"{_counted(self.missing)} missing or of another shape")
+            said = [f"{key}: {self.other_shapes[key]}" if key in self.other_shapes else key for key in self.missing]
+            parts.append(f"{_counted(said)} missing or of another shape")
         if inside:
             parts.append(f"{_counted(inside)} left over")
         raise CheckpointError(
@@ -51,8 +54,8 @@ class KeyReport:
 
     def as_json(self) -> Mapping[str, tuple[str, ...]]:
         """The report as plain data."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in ("used", "ignored", "missing", "left_over")}
 
 
-def _counted(keys: list[str] | tuple[str, ...]) -> str:
+def _counted(keys: Sequence[str]) -> str:
     return f"{len(keys)} key{'' if len(keys) == 1 else 's'} ({', '.join(keys[:2])}{' …' if len(keys) > 2 else ''})"

@@ -20,7 +20,17 @@ from torch import Tensor
 from vqgan_core.config import AutoencoderConfig, TokenizerConfig
 from vqgan_core.tokenizer import Tokenizer
 
-__all__ = ["DIFFUSERS", "LLAMAGEN", "TAMING", "ImportReport", "Layout", "export_state", "import_state", "vqgan_of"]
+__all__ = [
+    "DIFFUSERS",
+    "LLAMAGEN",
+    "TAMING",
+    "ImportReport",
+    "Layout",
+    "export_state",
+    "import_state",
+    "other_shapes",
+    "vqgan_of",
+]
 
 _PARTS = {"shortcut": "nin_shortcut", "query": "q", "key": "k", "value": "v", "project": "proj_out"}
 _QUANTIZER = {
@@ -118,6 +128,8 @@ class ImportReport:
     """Their keys that we looked for and that are not there, or have another shape."""
     left_over: tuple[str, ...]
     """Their keys that mean nothing to us."""
+    other_shapes: Mapping[str, str]
+    """Of missing keys that are there: their shape, and the one that we looked for."""
 
 
 def export_state(tokenizer: Tokenizer, layout: Layout) -> dict[str, Tensor]:
@@ -145,14 +157,26 @@ def import_state(state: Mapping[str, Tensor], config: TokenizerConfig, layout: L
     with torch.device("meta"):
         expected = Tokenizer(config).state_dict()
     names = _their_names(config, expected, layout)
+    shapes = {key: _exported(name, expected[name], layout).shape for name, key in names.items()}
     found = {
         name: state[key].view(expected[name].shape)
         for name, key in names.items()
-        if key in state and state[key].shape == _exported(name, expected[name], layout).shape
+        if key in state and state[key].shape == shapes[key]
     }
     used = tuple(names[name] for name in found)
     missing = tuple(key for name, key in names.items() if name not in found)
-    return ImportReport(found, used, missing, tuple(key for key in state if key not in used))
+    left_over = tuple(key for key in state if key not in used)
+    return ImportReport(found, used, missing, left_over, other_shapes(state, shapes))
+
+
+def other_shapes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, str]:
+    """What to say of tensors that are there, but have another shape than is expected."""
+    differ = {key: state[key].shape for key, shape in expected.items() if key in state and state[key].shape != shape}
+    return {key: f"{_said(shape)}, not {_said(expected[key])}" for key, shape in differ.items()}
+
+
+def _said(shape: torch.Size) -> str:
+    return " × ".join(map(str, shape))
 
 
 def vqgan_of(config: TokenizerConfig, project: str) -> AutoencoderConfig:

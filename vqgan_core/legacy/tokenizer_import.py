@@ -121,7 +121,7 @@ def import_tokenizer(project: Project, state: Mapping[str, Tensor], config: Toke
         else:
             (ignored if IGNORED.fullmatch(key) else left_over).append(key)
     used = [key for key in state if key not in {*ignored, *left_over}]
-    report = KeyReport(tuple(used), tuple(ignored), found.missing, tuple(left_over))
+    report = KeyReport(tuple(used), tuple(ignored), found.missing, tuple(left_over), found.other_shapes)
     return ImportedTokenizer(config, _fp32(found.state), _fp32(discriminator), report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ def rows_of(comparison: Comparison) -> dict[str, str]:
     """Text of each row of the table of numbers, by the metric's name."""
     page = render_comparison(comparison)
     rows = re.findall(r"<tr>\s*(<td class=\"name\">.*?)</tr>", page, re.DOTALL)
-    texts = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in rows]
+    texts = [" ".join(html.unescape(re.sub("<[^>]*>", " ", row)).split()) for row in rows]
     return {text.split(" ↑")[0].split(" ↓")[0]: text for text in texts}
 
 
@@ -54,6 +55,11 @@ def test_the_best_of_comparable_numbers_is_marked_and_said() -> None:
     assert row == "PSNR ↑ 30 (best) 29 90"
     equal = rows_of(compared(named(metric("PSNR", 30.0)), named(metric("PSNR", 30.0))))["PSNR"]
     assert "best" not in equal
+
+
+def test_a_yardstick_has_no_best_value() -> None:
+    name = "prior NLL, shuffled condition"
+    assert "best" not in rows_of(compared(named(metric(name, 1.0)), named(metric(name, 2.0))))[name]
 
 
 def test_what_a_side_has_not_measured_is_a_dash() -> None:

@@ -51,11 +51,13 @@ def test_safetensors_come_before_pickles(tmp_path: Path) -> None:
     assert read_checkpoint(find_weights(tmp_path)).tensors.keys() == STATE.keys()
 
 
+@pytest.mark.parametrize("entry", ["state_dict", "model"])
 def test_a_file_with_other_objects_is_refused_and_nothing_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
+    """As Lightning's files and those of LlamaGen's trainings; the way out that the message gives leads out."""
     folder = tmp_path / "made by a pickle"
-    torch.save({"state_dict": STATE, "callbacks": Callback(folder)}, tmp_path / "last.ckpt")
+    torch.save({entry: STATE, "callbacks": Callback(folder)}, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match=r"last\.ckpt holds .*mkdir beside its tensors.*container") as refused:
         read_checkpoint(tmp_path / "last.ckpt")
     assert not folder.exists()

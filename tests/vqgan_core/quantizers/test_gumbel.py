@@ -77,6 +77,8 @@ def test_divergence_from_the_uniform_distribution() -> None:
     assert float(uniform_divergence(sure)) == pytest.approx(math.log(8))
     made = quantizer(kl_weight=0.5)
     torch.testing.assert_close(made(latents()).loss, 0.5 * uniform_divergence(made.logits(latents())))
+    made.kl_factor = 0.25
+    torch.testing.assert_close(made(latents()).loss, 0.125 * uniform_divergence(made.logits(latents())))
 
 
 def test_temperature_falls_from_step_to_step() -> None:

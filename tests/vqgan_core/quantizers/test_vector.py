@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -43,8 +44,19 @@ def test_nearest_is_the_nearest(num_latents: int, num_entries: int, width: int, 
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     latents, codebook = torch.randn(50, 4), torch.randn(7, 4)
     whole = nearest(latents, codebook)
-    monkeypatch.setattr(vector, "MAX_DISTANCES", 1)
-    assert torch.equal(nearest(latents, codebook), whole)
+    products, addmm = [], torch.addmm
+
+    def counted(*args: Any, **kwargs: Any) -> Tensor:
+        products.append(addmm(*args, **kwargs))
+        return products[-1]
+
+    monkeypatch.setattr(torch, "addmm", counted)
+    for most, num_slices in ((1, 50), (3 * 7, 17), (50 * 7, 1)):
+        monkeypatch.setattr(vector, "MAX_DISTANCES", most)
+        products.clear()
+        assert torch.equal(nearest(latents, codebook), whole)
+        assert len(products) == num_slices
+        assert max(product.numel() for product in products) <= max(most, 7), "so many distances are held at once"
 
 
 def test_autocast_does_not_touch_the_search() -> None:

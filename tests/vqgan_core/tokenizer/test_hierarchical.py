@@ -60,6 +60,16 @@ def test_each_level_has_a_grid_and_a_codebook(tokenizer: Tokenizer, images: torc
     tokenizer.eval()
 
 
+def test_latents_of_both_levels_are_fp32_under_autocast(tokenizer: Tokenizer, images: torch.Tensor) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = tokenizer(images)
+    assert {name: level.latents.dtype for name, level in output.levels.items()} == {
+        "indices": torch.float32,
+        "indices_top": torch.float32,
+    }
+    assert output.reconstruction.dtype == torch.bfloat16
+
+
 def test_the_top_decides_of_the_image_and_of_the_bottom(tokenizer: Tokenizer, images: torch.Tensor) -> None:
     grids = tokenizer.encode_levels(images)
     other = (grids["indices_top"] + 1) % 8

@@ -70,6 +70,21 @@ def test_a_forward_in_training_changes_no_state(overrides: dict[str, Any]) -> No
 
 
 @every_kind
+def test_bf16_latents_are_quantized_in_fp32(overrides: dict[str, Any]) -> None:
+    """The same indices, entries and loss as of the same numbers in fp32; only what is decoded has the latents' type."""
+    quantizer = Tokenizer(tokenizer_config(**overrides).model()).quantizer.eval()
+    latents = torch.randn(2, tokenizer_config(**overrides).latent_dim, 4, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        result, indices = quantizer(latents), quantizer.encode(latents)
+    exact = quantizer(latents.float())
+    assert (result.quantized.dtype, result.loss.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(result.indices, exact.indices)
+    assert torch.equal(indices, exact.indices)
+    assert torch.equal(result.loss, exact.loss)
+    assert torch.equal(result.quantized, exact.quantized.bfloat16())
+
+
+@every_kind
 def test_a_step_that_fails_moves_no_codebook(overrides: dict[str, Any]) -> None:
     step = TokenizerStep(tokenizer_config(**VQ_VAE, **overrides))
     before = copied(step.tokenizer.state_dict())
@@ -97,3 +112,12 @@ def test_the_gumbel_temperature_is_the_steps() -> None:
     assert values[0] == values[1] == 0.9
     assert values[2] == step.tokenizer.quantizer.temperature < 0.9
     assert "temperature" not in TokenizerStep(tokenizer_config(**VQ_VAE)).train_step(images_of(0), 0)
+
+
+def test_the_gumbel_kl_term_rises_over_its_warm_up() -> None:
+    """Half a cosine (arXiv 2102.12092 A.2); the rate is too small to change the divergence meanwhile."""
+    overrides = {**VQ_VAE, **KINDS["gumbel"], "quantizer__kl_weight": 1.0, "training__learning_rate": 1e-12}
+    step = TokenizerStep(tokenizer_config(**overrides, quantizer__kl_warmup_steps=8))
+    losses = [float(step.train_step(images_of(0), index)["quantizer"]) for index in (0, 2, 4, 8, 9)]
+    assert losses[3] > 0
+    assert [loss / losses[3] for loss in losses] == pytest.approx([0, (1 - 0.5**0.5) / 2, 0.5, 1, 1], rel=1e-4)

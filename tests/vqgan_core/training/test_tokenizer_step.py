@@ -216,17 +216,30 @@ def test_dead_codes_restart_once_a_step_with_optimiser_and_average() -> None:
         training__ema_decay=0.99,
         codebook_size=256,
     )
-    counts = [int(step.train_step(images_of(index), index)["restarted_codes"]) for index in range(2)]
-    assert counts[0] == 0  # four pieces are one step
-    assert counts[1] > 64
-    assert step._codebooks["indices"].restart is not None
-    assert step._ema is not None
+    assert int(step.train_step(images_of(0), 0)["restarted_codes"]) == 0  # four pieces are one step
     codebook = step.tokenizer.quantizer.codebook
+    moments = step._autoencoder.optimizer.state[codebook]
+    for name in ("exp_avg", "exp_avg_sq"):
+        moments[name].fill_(1.0)  # as of entries that had been in use
+    assert int(step.train_step(images_of(1), 1)["restarted_codes"]) > 64
+    assert step._ema is not None
     moved = codebook.abs().amax(dim=1) > 2 / 256  # entries begin within 1 / 256
     assert moved.sum() > 64
     torch.testing.assert_close(step._ema.shadow(codebook)[moved], codebook[moved])
-    moments = step._autoencoder.optimizer.state[codebook]
     assert not moments["exp_avg"][moved].any()
+    assert moments["exp_avg"][~moved].all()
+
+
+@pytest.mark.parametrize("kind", ["ema", "residual"])
+def test_a_restarted_entry_of_averages_is_not_drawn_back(kind: str) -> None:
+    step = step_of(**VQ_VAE, quantizer__kind=kind, quantizer__restart_dead_codes_after_steps=1, codebook_size=256)
+    quantizer = step.tokenizer.quantizer
+    chosen = step.tokenizer.encode(images_of(0)["images"])
+    dead = torch.bincount(chosen.flatten(), minlength=256) == 0
+    assert int(step.train_step(images_of(0), 0)["restarted_codes"]) == int(dead.sum()) > 64
+    assert quantizer.codebook[dead].abs().amax(dim=1).gt(1 / 256).float().mean() > 0.5, "on latents, which are larger"
+    assert torch.equal(quantizer.sum_chosen[dead], quantizer.codebook[dead])
+    assert quantizer.num_chosen[dead].eq(1).all()
 
 
 def test_usage_is_the_share_of_codes_in_the_whole_batch() -> None:
