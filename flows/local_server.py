@@ -71,15 +71,20 @@ def api_of_this_process(url: str) -> Iterator[None]:
     Prefect's own `temporary_settings` hold in the threads that Prefect starts. Any other one, like that which hands on
     the events of a process pool, would start a server for itself, which knows of no run. At the end, all events are
     sent.
+
+    Runs that this thread begins send no heartbeats: the server ends with this process, so nobody misses them, and the
+    thread that sends them lets each run wait for up to a second at its end (Prefect 3.8.8).
     """
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - import takes a second
     from prefect.events.worker import EventsWorker  # noqa: PLC0415
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
     before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()
     try:
-        yield
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
     finally:
         EventsWorker.drain_all(timeout=EVENTS_SECONDS)
         if before is None:

@@ -23,14 +23,16 @@ SHARING_A_SERVER = {
 """Tests that share a server which takes long to start."""
 LONGEST_FIRST = (
     "tests/flows/test_demo.py",
-    "tests/tasks/test_ten_kills.py",
-    "tests/flows/test_fan_out.py",
     "tests/flows/server/",
+    "tests/tasks/test_ten_kills.py",
+    "tests/tasks/test_together.py",
     "tests/flows/test_cli_run.py",
-    "tests/tasks/test_kill.py",
-    "tests/flows/test_bad_input.py",
+    "tests/flows/test_fan_out.py",
+    "tests/vqgan_core/training/",
+    "tests/flows/",
+    "tests/tasks/",
 )
-"""What takes a minute or more. Begun last, it would leave the other processes with nothing to do."""
+"""What takes long, the longest first. Begun last, it would leave the other processes with nothing to do."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -23,6 +23,8 @@ class Marked:
     """Processes of one test."""
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    adopted: set[int] = field(default_factory=set)
+    """Processes that are of this test, too, without its mark: forks of a process that many tests share."""
 
     def start(
         self,
@@ -48,7 +50,7 @@ class Marked:
             _heed_interrupts()
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-        given = {"OMP_NUM_THREADS": "1", _NAME: self.mark, **(environment or {})}
+        given = {"OMP_NUM_THREADS": "1", **self.environment, **(environment or {})}
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -61,12 +63,18 @@ class Marked:
             preexec_fn=prepare,  # noqa: PLW1509 - nothing of ours holds a lock across a fork
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What marks a process, and all that it starts."""
+        return {_NAME: self.mark}
+
     def survivors(self) -> dict[int, str]:
         """Processes with the mark that are not zombies: pid and command line."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if self.mark in (folder / "environ").read_bytes().decode(errors="replace"):
+                ours = int(folder.name) in self.adopted
+                if ours or self.mark in (folder / "environ").read_bytes().decode(errors="replace"):
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue  # gone, or not ours

@@ -6,7 +6,12 @@ import os
 import threading
 
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.local_server import api_of_this_process
 
@@ -22,3 +27,10 @@ def test_any_thread_and_child_talks_to_the_server() -> None:
         assert seen == [PREFECT_API_URL.value()] == [os.environ["PREFECT_API_URL"]] == ["http://127.0.0.1:9/api"]
     assert PREFECT_API_URL.value() == before
     assert not EventsWorker._instances
+
+
+def test_runs_do_not_wait_for_heartbeats_that_nobody_hears() -> None:
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
+        with api_of_this_process("http://127.0.0.1:9/api"):
+            assert get_current_settings().flows.heartbeat_frequency is None
+        assert get_current_settings().flows.heartbeat_frequency == 30

@@ -1,9 +1,9 @@
-"""Driver processes of tests: what they hold, what they said, how they end."""
+"""Runs of tests in processes of their own: what they hold, what they said, how they end."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.processes import Marked
+from tests.tasks.forker import Forked, Forker
 
 
 @dataclass
 class Run:
-    """A driver process over a store, and its journal."""
+    """A run over a store, and its journal."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     journal: Path
     root: Path
 
     @classmethod
-    def start(cls, marked: Marked, config: Path, journal: Path, root: Path, last: str = "evaluate") -> Self:
-        """Start the driver."""
-        return cls(marked.start("-m", "tests.tasks.drive", str(config), str(journal), last), journal, root)
+    def start(
+        cls, forker: Forker, marked: Marked, config: Path, journal: Path, root: Path, last: str = "evaluate"
+    ) -> Self:
+        """Begin it."""
+        return cls(forker.begin(config, journal, last, marked), journal, root)
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -55,12 +58,12 @@ class Run:
 
     def finish(self, seconds: float = 250) -> None:
         """Wait for its success."""
-        _, errors = self.process.communicate(timeout=seconds)
-        assert self.process.returncode == 0, errors
+        assert self.process.wait(seconds) == 0, self.process.errors
 
     def kill(self) -> bool:
         """SIGKILL; whether it was alive to receive it."""
-        self.process.kill()
-        _, errors = self.process.communicate()
-        assert self.process.returncode in (-9, 0), errors
-        return self.process.returncode == -9
+        if self.process.poll() is None:
+            self.process.send(signal.SIGKILL)
+        status = self.process.wait()
+        assert status in (-signal.SIGKILL, 0), self.process.errors
+        return status == -signal.SIGKILL

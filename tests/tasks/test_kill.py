@@ -13,6 +13,7 @@ import pytest
 from datasets.store import Store
 from tasks.checkpoints import newest_step
 from tests.processes import Marked
+from tests.tasks.forker import Forker
 from tests.tasks.runs import Run
 from tests.tiny import KINDS, STAGES, Published, contents, write_preset
 
@@ -36,15 +37,17 @@ class Kill:
 class Killer:
     """Kills runs over one store, one after another."""
 
-    def __init__(self, folder: Path, config: Path, marked: Marked, chance: random.Random) -> None:
+    def __init__(self, folder: Path, config: Path, forker: Forker, marked: Marked, chance: random.Random) -> None:
         self.root, self.kills = folder / "store", list[Kill]()
-        self._folder, self._config, self._marked, self._chance = folder, config, marked, chance
+        self._folder, self._config, self._chance = folder, config, chance
+        self._forker, self._marked = forker, marked
         self._runs = 0
 
     def start(self) -> Run:
         """Start the pipeline."""
         self._runs += 1
-        return Run.start(self._marked, self._config, self._folder / f"journal-{self._runs:02d}.jsonl", self.root)
+        journal = self._folder / f"journal-{self._runs:02d}.jsonl"
+        return Run.start(self._forker, self._marked, self._config, journal, self.root)
 
     def kill_inside(self, kind: str, most_updates: int, most_seconds: float) -> Run:
         """Start a run and kill it after some updates and some time inside a stage."""
@@ -88,11 +91,11 @@ def _check_that_it_went_on(kill: Kill, run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kills_change_nothing(published: Published, tmp_path: Path, marked: Marked) -> None:
+def test_kills_change_nothing(published: Published, tmp_path: Path, marked: Marked, forker: Forker) -> None:
     seed = secrets.randbelow(2**32)
     print(f"random.Random({seed})")  # noqa: T201 - shown when the test fails
     config = write_preset(tmp_path / "tiny.yaml", tmp_path / "store", published.source)
-    killer = Killer(tmp_path, config, marked, random.Random(seed))
+    killer = Killer(tmp_path, config, forker, marked, random.Random(seed))
     for kind in KINDS:
         for number in range(KILLS_A_STAGE):
             before = killer.kills[-1] if killer.kills else None
@@ -104,7 +107,7 @@ def test_kills_change_nothing(published: Published, tmp_path: Path, marked: Mark
     assert {kill.kind for kill in killer.kills if kill.inside} == set(KINDS)
 
     last = killer.start()
-    assert last.process.wait(300) == 0, last.process.stderr and last.process.stderr.read()
+    last.finish()
     if killer.kills[-1].inside:
         _check_that_it_went_on(killer.kills[-1], last)
     store = Store.open(str(tmp_path / "store"))

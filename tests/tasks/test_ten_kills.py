@@ -135,14 +135,14 @@ def test_ten_kills_change_nothing(
         for number in range(NUM_KILLS):
             journal, before = tmp_path / f"{stage}-{number}.jsonl", len(executioner.kept)
             executioner.expect(chance.randint(most * number // NUM_KILLS + 1, most * (number + 1) // NUM_KILLS))
-            executioner.watch(forker.begin(config, journal, stage))
-            assert forker.end() == -signal.SIGKILL, Path(f"{journal}.log").read_text()
+            run = forker.begin(config, journal, stage)
+            executioner.watch(run.pid)
+            assert run.wait() == -signal.SIGKILL, run.errors
             print(f"{stage}: killed with {before} → {len(executioner.kept)} of {total} objects")  # noqa: T201
             assert before <= len(executioner.kept) < total
         assert not server.requests("PUT", f"/store/{kind}/"), "a run was killed when it was done"
-        last = tmp_path / f"{stage}.jsonl"
-        forker.begin(config, last, stage)
-        assert forker.end() == 0, Path(f"{last}.log").read_text()
+        last = forker.begin(config, tmp_path / f"{stage}.jsonl", stage)
+        assert last.wait() == 0, last.errors
     if server.storm is not None:
         print(server.storm.struck)  # noqa: T201
         assert sum(server.storm.struck.values()) > NUM_KILLS

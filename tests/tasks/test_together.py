@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from datasets.store import Manifest, Store
 from tests.ceph import free_port
 from tests.processes import Marked
+from tests.tasks.forker import Forker
 from tests.tasks.runs import Run
 from tests.tiny import Published, build, tiny_config, write_preset
 
@@ -23,15 +25,29 @@ NUM_STEPS = {"tokenizer": 40, "prior": 200}
 NUM_PROCESSES = 2
 
 
-def _start(published: Published, kind: str, root: Path, marked: Marked, **execution: Any) -> Run:
-    """A run that trains what this store lacks."""
-    if not root.exists():
-        published.without(kind, root)
-    fields: dict[str, Any] = {f"{kind}__training__num_steps": NUM_STEPS[kind]}
-    fields |= {f"{kind}__execution__{name}": value for name, value in execution.items()}
-    number = len(list(root.parent.glob("*.yaml")))
-    preset = write_preset(root.parent / f"{number}.yaml", root, published.source, **fields)
-    return Run.start(marked, preset, root.parent / f"{number}.jsonl", root, STAGE_OF[kind])
+@dataclass(frozen=True)
+class Trainer:
+    """Begins runs that train what their stores lack."""
+
+    published: Published
+    forker: Forker
+    marked: Marked
+
+    def start(self, kind: str, root: Path, **execution: Any) -> Run:
+        """Begin one."""
+        if not root.exists():
+            self.published.without(kind, root)
+        fields: dict[str, Any] = {f"{kind}__training__num_steps": NUM_STEPS[kind]}
+        fields |= {f"{kind}__execution__{name}": value for name, value in execution.items()}
+        number = len(list(root.parent.glob("*.yaml")))
+        preset = write_preset(root.parent / f"{number}.yaml", root, self.published.source, **fields)
+        journal = root.parent / f"{number}.jsonl"
+        return Run.start(self.forker, self.marked, preset, journal, root, STAGE_OF[kind])
+
+
+@pytest.fixture
+def trainer(published: Published, forker: Forker, marked: Marked) -> Trainer:
+    return Trainer(published, forker, marked)
 
 
 def _made(kind: str, root: Path) -> Manifest:
@@ -56,12 +72,12 @@ def _reached(run: Run) -> int:
 
 
 @pytest.fixture(scope="module")
-def wholes(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def wholes(published: Published, forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """What two processes train that nobody kills."""
     marked, roots = Marked(), {kind: tmp_path_factory.mktemp(kind) / "whole" for kind in STAGE_OF}
     try:
         for kind, root in roots.items():
-            run = _start(published, kind, root, marked, num_processes=NUM_PROCESSES)
+            run = Trainer(published, forker, marked).start(kind, root, num_processes=NUM_PROCESSES)
             run.finish()
             assert run.said(f"{NUM_PROCESSES} processes train")
             assert not run.said("goes on at step")
@@ -74,9 +90,9 @@ def wholes(published: Published, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.mark.parametrize("kind", ["prior", "tokenizer"])
 def test_a_killed_process_changes_nothing(
-    kind: str, wholes: dict[str, Path], published: Published, tmp_path: Path, marked: Marked
+    kind: str, wholes: dict[str, Path], trainer: Trainer, tmp_path: Path, marked: Marked
 ) -> None:
-    killed = _start(published, kind, tmp_path / "killed", marked, num_processes=NUM_PROCESSES)
+    killed = trainer.start(kind, tmp_path / "killed", num_processes=NUM_PROCESSES)
     assert killed.wait_until(lambda: _reached(killed) >= 10)
     ranks = _ranks(killed)
     assert len(ranks) == NUM_PROCESSES
@@ -87,29 +103,27 @@ def test_a_killed_process_changes_nothing(
     marked.assert_gone()
 
 
-def test_sigterm_writes_a_checkpoint_and_one_process_goes_on(
-    published: Published, tmp_path: Path, marked: Marked
-) -> None:
+def test_sigterm_writes_a_checkpoint_and_one_process_goes_on(trainer: Trainer, tmp_path: Path, marked: Marked) -> None:
     """The two hold a half of the weights each; the one has all of them."""
     root = tmp_path / "store"
     two = {"num_processes": NUM_PROCESSES, "shard_weights": True, "checkpoint_every_steps": 1000}
-    run = _start(published, "prior", root, marked, **two)
+    run = trainer.start("prior", root, **two)
     assert run.wait_until(lambda: any(entry.get("done", 0) >= 1 for entry in run.entries))
-    run.process.terminate()
-    _, errors = run.process.communicate(timeout=60)
-    assert "TrainingInterrupted: stopped at step" in errors, errors
+    run.process.send(signal.SIGTERM)
+    run.process.wait(60)
+    assert "TrainingInterrupted: stopped at step" in run.process.errors, run.process.errors
     assert 0 < _reached(run) < NUM_STEPS["prior"]
     marked.assert_gone()
-    alone = _start(published, "prior", root, marked)
+    alone = trainer.start("prior", root)
     alone.finish()
     assert alone.said("goes on at step")
     assert _made("prior", root).summary["steps"] == NUM_STEPS["prior"]
 
 
-def test_two_machines_meet(wholes: dict[str, Path], published: Published, tmp_path: Path, marked: Marked) -> None:
+def test_two_machines_meet(wholes: dict[str, Path], trainer: Trainer, tmp_path: Path) -> None:
     """The same run started twice: the second finds the first at work, and joins it."""
     together = {"num_nodes": 2, "rendezvous": f"127.0.0.1:{free_port()}"}
-    one, other = (_start(published, "prior", tmp_path / "store", marked, **together) for _ in range(2))
+    one, other = (trainer.start("prior", tmp_path / "store", **together) for _ in range(2))
     one.finish()
     other.finish()
     refs = [
@@ -123,13 +137,12 @@ def test_two_machines_meet(wholes: dict[str, Path], published: Published, tmp_pa
     assert _files("prior", tmp_path / "store") == _files("prior", wholes["prior"])
 
 
-def test_processes_that_die_every_time_end_the_run(published: Published, tmp_path: Path, marked: Marked) -> None:
-    run = _start(published, "prior", tmp_path / "store", marked, num_processes=NUM_PROCESSES, max_restarts=0)
+def test_processes_that_die_every_time_end_the_run(trainer: Trainer, tmp_path: Path, marked: Marked) -> None:
+    run = trainer.start("prior", tmp_path / "store", num_processes=NUM_PROCESSES, max_restarts=0)
     assert run.wait_until(lambda: _reached(run) >= 5)
     os.kill(_ranks(run)[0], signal.SIGKILL)
-    _, errors = run.process.communicate(timeout=60)
-    assert run.process.returncode != 0
-    assert "a process of the training died more than 0 times: " in errors
+    assert run.process.wait(60) != 0
+    assert "a process of the training died more than 0 times: " in run.process.errors
     marked.assert_gone()
 
 

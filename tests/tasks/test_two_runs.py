@@ -11,6 +11,7 @@ import pytest
 
 from datasets.store import Store
 from tests.processes import Marked
+from tests.tasks.forker import Forker
 from tests.tasks.runs import Run
 from tests.tiny import KINDS, Published, contents, write_preset
 
@@ -22,10 +23,10 @@ LABELS = {"shard", "train tokenizer", "encode", "train prior", "sample", "evalua
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_each_artifact_is_built_once(published: Published, tmp_path: Path, marked: Marked) -> None:
+def test_each_artifact_is_built_once(published: Published, tmp_path: Path, marked: Marked, forker: Forker) -> None:
     root = tmp_path / "store"
     config = write_preset(tmp_path / "tiny.yaml", root, published.source)
-    one, two = (Run.start(marked, config, tmp_path / f"{name}.jsonl", root) for name in ("one", "two"))
+    one, two = (Run.start(forker, marked, config, tmp_path / f"{name}.jsonl", root) for name in ("one", "two"))
     one.finish()
     two.finish()
     refs = [[entry["ref"] for entry in run.entries if entry["event"] == "have"] for run in (one, two)]
@@ -42,14 +43,14 @@ def test_each_artifact_is_built_once(published: Published, tmp_path: Path, marke
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_waiting_one_takes_over_when_the_other_is_killed(
-    published: Published, tmp_path: Path, marked: Marked
+    published: Published, tmp_path: Path, marked: Marked, forker: Forker
 ) -> None:
     root = tmp_path / "store"
     config = write_preset(tmp_path / "tiny.yaml", root, published.source)
-    first = Run.start(marked, config, tmp_path / "first.jsonl", root, "shard")
+    first = Run.start(forker, marked, config, tmp_path / "first.jsonl", root, "shard")
     assert first.wait_until(lambda: first.holds("corpus"))
-    first.process.send_signal(signal.SIGSTOP)  # it holds the claim and does not get on
-    second = Run.start(marked, config, tmp_path / "second.jsonl", root, "shard")
+    first.process.send(signal.SIGSTOP)  # it holds the claim and does not get on
+    second = Run.start(forker, marked, config, tmp_path / "second.jsonl", root, "shard")
     assert second.wait_until(lambda: second.said(WAITS))
     assert second.said(f"process {first.process.pid}")
     killed = time.monotonic()

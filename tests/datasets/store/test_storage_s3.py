@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from datasets.store import CorruptObject, DiskFull, Storage, StoreError, StoreNotWritable, StoreUnavailable
 from datasets.store.storage import objects
+from datasets.store.storage.s3_options import s3_options
 from tests.s3_server import KEY_ID, SECRET, Faults
 
 LARGE = bytes(range(256)) * (20 << 12)  # 20 MiB: three ranges of 8 MiB
@@ -230,3 +231,15 @@ def test_a_full_server_is_a_full_disk(storage: Storage, faults: Faults, status: 
     faults.add("status", method="PUT", times=10**6, status=status, code=code)
     with pytest.raises(DiskFull, match=code):
         storage.write("a", b"1")
+
+
+def test_clients_share_what_botocore_reads_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = []
+    for key in ("ONE", "OTHER"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
+        sessions.append(s3_options(None)["session"])
+    one, other = sessions
+    assert one is not other
+    assert one.get_component("data_loader") is other.get_component("data_loader")
+    assert one.get_component("credential_provider") is not other.get_component("credential_provider")
