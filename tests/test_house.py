@@ -162,6 +162,8 @@ PUBLISHED_PARAMETERS: dict[str, tuple[str, dict[str, Any], bool, float]] = {
     "taming Gumbel f8": (
         "vqgan-f8-k16384", {"tokenizer.codebook_size": 8192, "tokenizer.quantizer.kind": "gumbel"}, False, 69.0,
     ),
+    "taming depth": ("depth", {}, False, 72.137),
+    "taming COCO-Stuff": ("segmentation", {}, False, 72.557),
     "LlamaGen VQ-16": ("vq16-large", {}, False, 71.9),
     "DALL·E's dVAE": ("dvae-f8", {}, False, 97.6),
 }  # fmt: skip

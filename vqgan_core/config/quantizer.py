@@ -7,9 +7,9 @@ that says otherwise is an error.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from vqgan_core.config.base import LATER, Config, variant_of
 
@@ -83,6 +83,15 @@ class GumbelQuantizerConfig(_QuantizerConfig):
     """Length of the linear part."""
     temperature_decay_steps: int = Field(100_000, ge=1)
     """Step at which temperature_final is reached, counted from the beginning."""
+
+    @model_validator(mode="after")
+    def _falls_after_it_rose(self) -> Self:
+        if self.temperature_decay_steps < self.temperature_warmup_steps:
+            raise ValueError(
+                f"temperature_decay_steps {self.temperature_decay_steps} is counted from the beginning, and comes "
+                f"before the end of temperature_warmup_steps {self.temperature_warmup_steps}: make it larger"
+            )
+        return self
 
 
 class SimvqQuantizerConfig(_QuantizerConfig):

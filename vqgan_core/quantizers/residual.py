@@ -6,9 +6,12 @@ Axes: B batch, D width, h×w grid, R depth, K entries.
 
 One codebook serves all depths; it follows the residuals by moving averages (see `ema`).
 
-Source: arXiv 2203.01941 §3.1. The R indices of a latent stand side by side, the coarsest first: a grid is
-`B h w·R`, in raster order what that paper's prior predicts position by position and depth by depth. So a token dataset
-and every prior read it as they read any other grid.
+Source: arXiv 2203.01941 §3.1. Departure: the commitment loss is the mean over depths, where the paper has the sum: so β
+means the same at any depth.
+
+The R indices of a latent stand side by side, the coarsest first: a grid is `B h w·R`, in raster order what that paper's
+prior predicts position by position and depth by depth. So a token dataset and every prior read it as they read any
+other grid.
 """
 
 from __future__ import annotations

@@ -79,6 +79,10 @@ def test_a_codebook_that_fits(kind: str) -> None:
         ({"codebook_dim": 25, "quantizer": {"kind": "lfq"}}, "for example 1024 and 10"),
         ({"quantizer": {"kind": "fsq", "levels": [2, 8]}}, "greater than or equal to 3"),
         ({"quantizer": {"kind": "simvq", "l2_normalize": True}}, "l2_normalize: there is no such field"),
+        (
+            {"quantizer": {"kind": "gumbel", "temperature_warmup_steps": 50, "temperature_decay_steps": 10}},
+            "temperature_decay_steps 10 is counted from the beginning, and comes before .* 50: make it larger",
+        ),
         ({"quantizer": "none"}, "'vector', 'ema', 'gumbel', 'simvq', 'fsq', 'lfq', 'residual'"),
     ],
 )
