@@ -76,6 +76,15 @@ class PatchGanConfig(Config):
     lecam_decay: Annotated[float, Field(ge=0, lt=1), LATER] = 0.99
     """Decay of its moving averages of logits."""
 
+    @model_validator(mode="after")
+    def _who_is_felt_is_trained(self) -> Self:
+        if self.discriminator_start_step is not None and self.discriminator_start_step > self.start_step:
+            raise ValueError(
+                f"discriminator_start_step {self.discriminator_start_step} comes after start_step {self.start_step}: "
+                "the autoencoder would follow a discriminator that nobody trains; make it smaller, or null"
+            )
+        return self
+
 
 PerceptualConfig = Annotated[
     NoPerceptualConfig | LpipsConfig, Field(discriminator="kind"), BeforeValidator(variant_of("lpips"))

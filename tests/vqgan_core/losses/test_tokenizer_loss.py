@@ -78,6 +78,13 @@ def test_start_and_warm_up(step: int, factor: float, trained: bool) -> None:
     assert loss.trains_discriminator(step) is trained
 
 
+def test_an_untrained_discriminator_is_never_felt() -> None:
+    """As when a preset's start_step is made smaller, and nobody thinks of the other."""
+    with pytest.raises(ValueError, match="discriminator_start_step 20 comes after start_step 10"):
+        make(gan={"start_step": 10, "discriminator_start_step": 20})
+    assert make(gan={"start_step": 20, "discriminator_start_step": 20}).trains_discriminator(20)
+
+
 def test_as_in_the_original_by_default() -> None:
     loss = make(gan={"start_step": 10})
     assert [loss.adversarial_factor(step) for step in (9, 10, 11)] == [0.0, 1.0, 1.0]

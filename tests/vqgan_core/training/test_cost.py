@@ -104,7 +104,7 @@ def test_a_priors_checkpoint_and_files_have_the_foreseen_size(tmp_path: Path) ->
 
 
 def test_a_discriminator_that_starts_after_the_end_costs_nothing() -> None:
-    late = tokenizer_config(**{"loss.adversarial.start_step": 6, "loss.adversarial.discriminator_start_step": 9})
+    late = tokenizer_config(**{"loss.adversarial.start_step": 9, "loss.adversarial.discriminator_start_step": 6})
     never = tokenizer_config(**{"loss.adversarial": "none"})
     assert tokenizer_training_cost(late, 0).flops == tokenizer_training_cost(never, 0).flops
     assert math.isfinite(tokenizer_training_cost(never, 0).flops)

@@ -42,6 +42,7 @@ def test_accumulation_has_the_gradient_of_the_whole_batch(num_pieces: int, clip:
         "loss__adversarial__norm": "actnorm",
         "loss__adversarial__adaptive": False,
         "loss__adversarial__start_step": 0,
+        "loss__adversarial__discriminator_start_step": 0,
         "training__gradient_clip": clip,
     }
     whole, cut = step_of(**common), step_of(**common, training__accumulate_batches=num_pieces)
