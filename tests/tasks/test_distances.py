@@ -114,6 +114,15 @@ def test_a_config_without_extractors_keeps_its_recipe(published: Published) -> N
     assert tiny_config("store", published.source, evaluate__execution__num_processes=3).evaluate.recipe() == recipe
 
 
+def test_too_few_images_for_their_neighbours_are_told(published: Published, tmp_path: Path) -> None:
+    copy, recorder = published.copy(tmp_path / "store"), Recorder()
+    metrics = evaluated(copy, copy.config.evaluate.model_copy(update={"num_neighbours": 1000}), recorder)
+    names = {row["name"] for row in json.loads(metrics.read("metrics.json"))}
+    assert names.isdisjoint({"FD-domain", "precision", "recall"})
+    (told,) = [message for message in recorder.messages if "too few" in message]
+    assert "FD-domain, precision and recall with num_neighbours 1000: they need 1001 and 2002" in told
+
+
 def test_missing_weights_are_told_before_anything_is_measured(published: Published, tmp_path: Path) -> None:
     copy = published.copy(tmp_path / "store")
     told = {"extractors": [{"kind": "mobilenet", "weights": str(tmp_path / "nothing.pth")}]}
