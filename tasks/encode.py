@@ -33,6 +33,7 @@ from tasks.fan_out import check_reachable, fan_out
 from tasks.levels import upper_levels
 from tasks.models import load_tokenizer, tokenizer_config
 from tasks.plane import require_plane
+from tasks.report.wording import percent
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from vqgan_core.config import EncodeConfig, ImagePlane, TokenizerConfig, canonical_json, sha256_json
 from vqgan_core.config.tokens import TARGET
@@ -330,7 +331,7 @@ def _summary(plan: _Units, counts: NDArray[np.int64], lost: Mapping[str, int]) -
         split: plan.corpus.num_records(split) - sum(lost.get(shard, 0) for shard in plan.corpus.shards(split))
         for split in plan.corpus.splits
     }
-    headline = f"{sum(records.values()):,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}"
+    headline = f"{sum(records.values()):,} images × {meta.height * meta.width} tokens, usage {percent(usage.usage)}"
     if meta.columns:
         headline += ", told " + ", ".join(f"{column.name} {column.height}×{column.width}" for column in meta.columns)
     return {

@@ -20,6 +20,7 @@ from tasks.evaluation_distances import distances, statistics_parts
 from tasks.evaluation_page import pages
 from tasks.evaluation_units import UNITS, Bench
 from tasks.models import prior_config, require_own_tokenizer
+from tasks.report.wording import percent
 from tasks.stage import Headway, Product, Request, Stage, Work, input_of
 from tasks.subjects import Subjects
 from vqgan_core.config import EvaluateConfig, canonical_json
@@ -106,11 +107,11 @@ def _once(work: Work, name: str, measure: Callable[[], Sequence[Metric]]) -> Map
 
 def _summary(metrics: Sequence[Metric]) -> dict[str, Any]:
     found = {metric.name: metric for metric in metrics}
-    shown = (
-        ("PSNR", "PSNR {:.1f} dB"),
-        ("codebook usage", "usage {:.0%}"),
-        ("classifier accuracy, samples", "samples {:.0%}"),
+    shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("PSNR", "PSNR", "{:.1f} dB".format),
+        ("codebook usage", "usage", percent),
+        ("classifier accuracy, samples", "samples", percent),
     )
-    told = [(text.format(found[name].value), found[name].n) for name, text in shown if name in found]
+    told = [(f"{word} {written(found[name].value)}", found[name].n) for name, word, written in shown if name in found]
     parts = [f"{', '.join(text for text, _ in some)} (n = {n:,})" for n, some in groupby(told, key=itemgetter(1))]
     return {"headline": ", ".join(parts), "metrics": {metric.name: metric.value for metric in metrics}}

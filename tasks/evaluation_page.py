@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,17 +20,18 @@ from tasks.report import (
     render,
     summary_markdown,
 )
+from tasks.report.wording import percent
 from tasks.sample import read_samples
 from vqgan_core.evaluation import Metric
 from vqgan_core.quantizers import CodeUsage
 from vqgan_core.training.images import images_of
 
 SAMPLES_A_CLASS = 10
-KEY_NUMBERS: Mapping[str, tuple[str, str, str]] = {
-    "PSNR": ("Reconstruction", "{:.1f} dB", "PSNR of {n:,} {images}"),
-    "codebook usage": ("Codebook", "{:.0%}", "entries in use on {n:,} {images}"),
-    "prior NLL": ("Prior", "{:.3f}", "nats a token on {n:,} {images}"),
-    "classifier accuracy, samples": ("Samples", "{:.0%}", "of {n:,} read as the class that was asked for"),
+KEY_NUMBERS: Mapping[str, tuple[str, Callable[[float], str], str]] = {
+    "PSNR": ("Reconstruction", "{:.1f} dB".format, "PSNR of {n:,} {images}"),
+    "codebook usage": ("Codebook", percent, "entries in use on {n:,} {images}"),
+    "prior NLL": ("Prior", "{:.3f}".format, "nats a token on {n:,} {images}"),
+    "classifier accuracy, samples": ("Samples", percent, "of {n:,} read as the class that was asked for"),
 }
 
 
@@ -49,8 +50,8 @@ def _inputs(bench: Bench, metrics: Sequence[Metric], name: str) -> ReportInputs:
         name=name,
         sentence=_sentence(bench),
         key_numbers=[
-            KeyNumber(label, text.format(found[key].value), hint.format(n=found[key].n, images=images))
-            for key, (label, text, hint) in KEY_NUMBERS.items()
+            KeyNumber(label, written(found[key].value), hint.format(n=found[key].n, images=images))
+            for key, (label, written, hint) in KEY_NUMBERS.items()
             if key in found
         ],
         originals=originals,

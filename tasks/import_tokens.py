@@ -17,6 +17,7 @@ from datasets.files import MemoryFiles
 from datasets.foreign_tokens import ForeignFile, ForeignTokens, list_parquet
 from datasets.store import ArtifactMissing, InputRef, Part, Store
 from datasets.tokens import TokenDataset
+from tasks.report.wording import percent
 from tasks.stage import Product, Request, Stage, Work, input_of
 from vqgan_core.config import ConfigError, canonical_json, sha256_json
 from vqgan_core.quantizers import CodeUsage
@@ -106,7 +107,7 @@ def _summary(dataset: TokenDataset) -> dict[str, Any]:
     meta, usage = dataset.meta, CodeUsage(torch.as_tensor(dataset.code_histogram()))
     records = sum(dataset.splits.values())
     return {
-        "headline": f"{records:,} images × {meta.height * meta.width} tokens, usage {usage.usage:.0%}, imported",
+        "headline": f"{records:,} images × {meta.height * meta.width} tokens, usage {percent(usage.usage)}, imported",
         "records": dataset.splits,
         "views": list(dataset.views),
         "grid": [meta.height, meta.width],

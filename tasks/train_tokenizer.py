@@ -12,6 +12,7 @@ from datasets.shard_cache import with_shard_cache
 from datasets.store import Artifact
 from tasks.plane import pictures, planes_of, require_plane
 from tasks.report.pictures import grid
+from tasks.report.wording import percent
 from tasks.stage import Product, Request, Stage, Work, input_of
 from tasks.start import load_start, require_opened
 from tasks.together import join_training, train_together
@@ -123,7 +124,7 @@ def _summary(config: TrainTokenizerConfig, last: dict[str, float | int | None]) 
     psnr, accuracy, usage = (validation.get(name) for name in ("psnr", "pixel_accuracy", "usage"))
     headline = f"f{config.autoencoder.downsampling_factor} K{config.codebook_size}"
     if psnr is not None and usage is not None:
-        headline += f", PSNR {psnr:.1f} dB, usage {usage:.0%}"
+        headline += f", PSNR {psnr:.1f} dB, usage {percent(usage)}"
     if accuracy is not None and usage is not None:
-        headline += f", pixels right {accuracy:.1%}, usage {usage:.0%}"
+        headline += f", pixels right {accuracy:.1%}, usage {percent(usage)}"
     return {"headline": headline, "steps": last.get("step"), "validation": validation}

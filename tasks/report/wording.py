@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-__all__ = ["byte_size", "depends_on", "duration", "number", "spread_of", "without_secrets"]
+__all__ = ["byte_size", "depends_on", "duration", "number", "percent", "spread_of", "without_secrets"]
 
 T = TypeVar("T")
 
@@ -23,6 +23,14 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, unless that would say all, or none, of what is neither."""
+    whole = f"{share:.0%}"
+    if whole == "100%" and share < 1:
+        return f"{min(share, 0.999):.1%}"
+    return f"{max(share, 0.001):.1%}" if whole == "0%" and share > 0 else whole
 
 
 def duration(seconds: float) -> str:

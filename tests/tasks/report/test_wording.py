@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.report.wording import byte_size, depends_on, duration, number
+from tasks.report.wording import byte_size, depends_on, duration, number, percent
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,15 @@ from tasks.report.wording import byte_size, depends_on, duration, number
 )  # fmt: skip
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0%"), (1, "100%"), (0.97, "97%"), (0.9688, "97%"), (0.995, "99.5%"), (0.9999, "99.9%"), (0.004, "0.4%"),
+     (0.0001, "0.1%"), (0.5, "50%")],
+)  # fmt: skip
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 @pytest.mark.parametrize(
