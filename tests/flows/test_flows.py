@@ -13,6 +13,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import TaskRun
 from prefect.results import ResultRecord
 
 from datasets.config import StoreConfig
@@ -29,6 +30,7 @@ from tasks import orchestrate
 from tasks.pipeline import STEPS, NotPublished, Pipeline
 from tasks.stage import Product, Request, Stage, Work
 from tests.flows.command_line import CommandLine
+from tests.flows.server.service import until
 from tests.tiny import KINDS, STAGES, Published, Recorder, contents, write_preset
 
 FLOWS: dict[str, Callable[..., Any]] = {
@@ -85,8 +87,14 @@ def test_the_pipeline_is_completed(ran: tuple[Path, Published, Any], published: 
 
 def test_every_stage_is_a_task_of_the_run(ran: tuple[Path, Published, Any]) -> None:
     run_id = ran[2].state_details.flow_run_id
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     with get_client(sync_client=True) as client:
-        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+
+        def at_their_ends() -> list[TaskRun] | None:
+            tasks = client.read_task_runs(flow_run_filter=of_run)
+            return tasks if len(tasks) >= len(STEPS) and all(task.end_time for task in tasks) else None
+
+        tasks = until(at_their_ends, "the ends of all tasks, which the server is told of by events, a little later")
         run = client.read_flow_run(run_id)
     tasks.sort(key=lambda task: str(task.start_time))
     assert [task.name.split(" · ")[0] for task in tasks] == [
