@@ -17,14 +17,14 @@ from vqgan_core.config import (
     EvaluateConfig,
     PriorConfig,
     SampleConfig,
-    TokenizerConfig,
+    TrainTokenizerConfig,
 )
 
 __all__ = ["Side", "differing_recipes", "sides_of"]
 
 _CONFIGS: Mapping[str, type[Config]] = {
-    "train_tokenizer": TokenizerConfig, "encode": EncodeConfig, "train_prior": PriorConfig, "sample": SampleConfig,
-    "evaluate": EvaluateConfig,
+    "train_tokenizer": TrainTokenizerConfig, "encode": EncodeConfig, "train_prior": PriorConfig,
+    "sample": SampleConfig, "evaluate": EvaluateConfig,
 }  # fmt: skip
 KINDS = ("tokenizer", "tokens", "prior", "samples", "evaluation")
 

@@ -89,14 +89,18 @@ def test_defaults_that_no_fingerprint_holds_are_no_difference(both: tuple[Publis
     """Later fields are left out of a recipe while they hold their default."""
     store = Store.open(both[0].config.store)
     sides = sides_of(store, [artifact.manifest.fingerprint for artifact in both[1:]])
-    manifest = sides[1].artifacts["evaluation"].manifest
-    told = {"protocol": {"kind": "own", "num_neighbours": 5}}
-    other = replace(
-        sides[1].artifacts["evaluation"], manifest=manifest.model_copy(update={"recipe": manifest.recipe | told})
-    )
-    changed = replace(sides[1], artifacts={**sides[1].artifacts, "evaluation": other})
+    told = {
+        "evaluation": {"protocol": {"kind": "own", "num_neighbours": 5}}, "tokenizer": {"damaged_shards": "skip"}
+    }  # fmt: skip
+    artifacts = dict(sides[1].artifacts)
+    for kind, fields in told.items():
+        manifest = artifacts[kind].manifest
+        recipe = {**manifest.recipe, **fields}
+        artifacts[kind] = replace(artifacts[kind], manifest=manifest.model_copy(update={"recipe": recipe}))
+    changed = replace(sides[1], artifacts=artifacts)
     assert dict(differing_recipes([sides[0], changed])) == {
-        "train_prior.width": [32, 16], "sample.temperature": [1.0, 0.5], "evaluate.protocol.num_neighbours": [3, 5]
+        "train_tokenizer.damaged_shards": ["stop", "skip"], "train_prior.width": [32, 16],
+        "sample.temperature": [1.0, 0.5], "evaluate.protocol.num_neighbours": [3, 5],
     }  # fmt: skip
 
 
