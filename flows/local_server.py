@@ -69,8 +69,10 @@ def api_of_this_process(url: str) -> Iterator[None]:
     """Talk to one server while the block runs, from every thread and every child.
 
     Prefect's own `temporary_settings` hold in the threads that Prefect starts. Any other one, like that which hands on
-    the events of a process pool, would start a server for itself, which knows of no run. At the end, all events are
-    sent.
+    the events of a process pool, would start a server for itself, which knows of no run.
+
+    All events that were made before are sent to where they belong first, and those of the block at its end: Prefect
+    keeps one sender for all of a process (3.8.8), which stays with the server that it was started for.
 
     Runs that this thread begins send no heartbeats: the server ends with this process, so nobody misses them, and the
     thread that sends them lets each run wait for up to a second at its end (Prefect 3.8.8).
@@ -79,6 +81,7 @@ def api_of_this_process(url: str) -> Iterator[None]:
     from prefect.events.worker import EventsWorker  # noqa: PLC0415
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
+    EventsWorker.drain_all(timeout=EVENTS_SECONDS)
     before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()

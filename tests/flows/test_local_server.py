@@ -29,6 +29,15 @@ def test_any_thread_and_child_talks_to_the_server() -> None:
     assert not EventsWorker._instances
 
 
+def test_a_sender_of_events_does_not_outlive_its_server(harness: str) -> None:
+    """It stayed with the server that it was started for, and all events of later runs at another one were lost."""
+    with temporary_settings({PREFECT_API_URL: harness}):
+        sender = EventsWorker.instance()
+    with api_of_this_process("http://127.0.0.1:9/api"):
+        assert not EventsWorker._instances
+    assert sender._stopped
+
+
 def test_runs_do_not_wait_for_heartbeats_that_nobody_hears() -> None:
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
         with api_of_this_process("http://127.0.0.1:9/api"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.local_server import api_of_this_process
 from flows.server import furnish
 from tests.ceph import free_port
 from tests.flows.conftest import NewHome
@@ -70,7 +70,7 @@ def patience(service: Service, automation: str, seconds: float) -> Iterator[None
     """One automation of the repository waits for so long while the block runs; ten is the least that Prefect allows."""
     (shipped,) = (each for each in furnish.read_automations() if each.name == automation)
     trigger = shipped.trigger.model_copy(update={"within": timedelta(seconds=seconds)})
-    with temporary_settings({PREFECT_API_URL: service.url}), get_client(sync_client=True) as client:
+    with api_of_this_process(service.url), get_client(sync_client=True) as client:
         furnish.ensure_automations(client, [shipped.model_copy(update={"trigger": trigger})])
         yield
         furnish.ensure_automations(client, [shipped])

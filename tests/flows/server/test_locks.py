@@ -13,8 +13,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import State, StateType
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.local_server import api_of_this_process
 from tests.flows.server.service import Service
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,10 @@ LOCKED_SECONDS = 12.0
 
 def test_a_locked_database_makes_runs_wait(service: Service) -> None:
     locked = threading.Event()
-    with ThreadPoolExecutor(NUM_RUNS + 1) as pool:
+    with api_of_this_process(service.url), ThreadPoolExecutor(NUM_RUNS + 1) as pool:
         lock = pool.submit(_hold_the_lock, service.home / "prefect.db", locked)
         locked.wait()
-        runs = list(pool.map(lambda number: _tell(service.url, number), range(NUM_RUNS)))
+        runs = list(pool.map(_tell, range(NUM_RUNS)))
         lock.result()
     for run in runs:
         assert service.run(run)["state"]["type"] == "COMPLETED"
@@ -45,9 +45,9 @@ def _hold_the_lock(path: Path, locked: threading.Event) -> None:
         database.execute("ROLLBACK")
 
 
-def _tell(url: str, number: int) -> str:
+def _tell(number: int) -> str:
     """A run's life, as its process tells it; returns its id."""
-    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         flow = client.create_flow_from_name(f"one-of-many-{number}")
         asked = {"flow_id": str(flow), "state": {"type": "PENDING"}}
         run = client.request("POST", "/flow_runs/", json=asked).json()["id"]

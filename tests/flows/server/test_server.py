@@ -64,8 +64,8 @@ def test_pools_and_automations_are_there(service: Service) -> None:
 
 def test_furnishing_again_changes_nothing(service: Service) -> None:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - takes its settings from the environment
-    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
+    from flows.local_server import api_of_this_process  # noqa: PLC0415
     from flows.server import furnish  # noqa: PLC0415
 
     def ids() -> dict[str, str]:
@@ -73,7 +73,7 @@ def test_furnishing_again_changes_nothing(service: Service) -> None:
         return {f"{path} {row['name']}": row["id"] for path in paths for row in service.found(path, {})}
 
     before = ids()
-    with temporary_settings({PREFECT_API_URL: service.url}), get_client(sync_client=True) as client:
+    with api_of_this_process(service.url), get_client(sync_client=True) as client:
         assert furnish.ensure_pools(client, num_gpus=5) == []
         furnish.ensure_automations(client, furnish.read_automations())
     assert ids() == before
