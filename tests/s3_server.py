@@ -73,8 +73,8 @@ class Fault:
 
     Actions: `status` answers with an error and does nothing; `status_after` does it and then answers with an error;
     `reset` and `reset_after` likewise drop the connection; `truncate` drops it in the middle of the body; `short` sends
-    half of the body with a matching length; `corrupt` changes a bit; `slow` answers late; `unconditional` forwards
-    without If-None-Match.
+    half of the body with a matching length; `corrupt` changes a bit; `rewrite` says `new` for `old`; `slow` answers
+    late; `unconditional` forwards without If-None-Match.
     """
 
     action: str
@@ -83,6 +83,8 @@ class Fault:
     times: int = 1
     status: int = 500
     code: str = "InternalError"
+    old: str = ""
+    new: str = ""
 
     def matches(self, method: str, path: str) -> bool:
         """Whether it applies, which uses it up once."""
@@ -196,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "corrupt" and data:
             middle = len(data) // 2
             data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        if fault is not None and action == "rewrite":
+            data = data.replace(fault.old.encode(), fault.new.encode())
         if action == "short":
             data = data[: len(data) // 2]
         return self._answer(status, headers, data, cut=action == "truncate")

@@ -140,7 +140,9 @@ class Lease:
         self._storage.write(claim_path(self._folder, self.generation), record.to_bytes())
 
     def _newer_exists(self) -> bool:
-        return any(number > self.generation for number in generations(self._storage, self._folder))
+        """By a listing, which no checksum guards: a claim that only it knows of is none."""
+        newer = [number for number in generations(self._storage, self._folder) if number > self.generation]
+        return any(self._storage.size(claim_path(self._folder, number)) is not None for number in newer)
 
 
 @contextlib.contextmanager

@@ -288,10 +288,14 @@ class Store:
             return None
 
     def _absent(self, folder: str, entries: Iterable[FileEntry]) -> list[str]:
-        """Paths of entries that are not there with their size. One listing serves the own files, a look each part's."""
+        """Paths of entries that are not there with their size.
+
+        One listing serves the own files, a look each part's. What a listing does not show is looked for, too: it may be
+        behind, and no checksum guards it.
+        """
         wanted = {resolve(folder, entry.path): entry.bytes for entry in entries}
-        sizes: dict[str, int | None] = dict(self.storage.find(folder))
-        shared = [path for path in wanted if not path.startswith(f"{folder}/")]
+        listed = self.storage.find(folder)
+        unseen = [path for path, size in wanted.items() if listed.get(path) != size]
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            sizes.update(zip(shared, pool.map(self.storage.size, shared), strict=True))
-        return [path for path, size in wanted.items() if sizes.get(path) != size]
+            sizes = dict(zip(unseen, pool.map(self.storage.size, unseen), strict=True))
+        return [path for path, size in sizes.items() if size != wanted[path]]

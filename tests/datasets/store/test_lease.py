@@ -17,6 +17,7 @@ import pytest
 from datasets.store import Draft, Holder, LeaseLost, Storage, Store
 from datasets.store.lease import acquire, generations, read_holder
 from tests.datasets.store.conftest import Spawn
+from tests.s3_server import Faults
 
 FOLDER = "claims/corpus-" + "0" * 64
 FINGERPRINT = "0" * 64
@@ -206,6 +207,17 @@ def test_a_heartbeat_notices_that_the_lease_is_lost(storage: Storage) -> None:
     first = json.loads(storage.read(f"{FOLDER}/000001.json"))
     assert not first["released"]
     assert json.loads(storage.read(f"{FOLDER}/000002.json"))["nonce"] == "n"
+
+
+def test_a_claim_that_only_a_listing_knows_of_takes_nothing_over(s3_url: str, faults: Faults) -> None:
+    storage = Storage(s3_url)
+    faults.add("rewrite", path="list-type=2", times=10**6, old="000001.json", new="100001.json")
+    with acquire(storage, FOLDER) as lease:
+        assert generations(storage, FOLDER) == [100001]
+        lease.check()
+        storage.write(f"{FOLDER}/000002.json", foreign().to_bytes())
+        with pytest.raises(LeaseLost, match="another run has taken over"):
+            lease.check()
 
 
 def test_processes_are_never_inside_together(tmp_path: Path, spawn: Spawn) -> None:

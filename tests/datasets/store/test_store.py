@@ -301,6 +301,17 @@ def test_replies_that_lie_are_found_out(s3_url: str, faults: Faults) -> None:
         artifact.read("index.parquet")
 
 
+@pytest.mark.parametrize(("old", "new"), [("index.parquet", "indey.parquet"), ("<Size>", "<Size>1")])
+def test_a_listing_that_lies_hides_nothing(s3_url: str, faults: Faults, old: str, new: str) -> None:
+    """A listing has no checksum: with one bit changed it kept a run from publishing."""
+    store = Store.open(s3_url)
+    faults.add("rewrite", path=f"list-type=2.*{FINGERPRINT}", times=10**6, old=old, new=new)
+    assert publish(store).read("index.parquet") == b"index"
+    assert faults.requests("GET", f"list-type=2.*{FINGERPRINT}")
+    store.storage.delete(f"{FOLDER}/index.parquet")
+    assert store.lookup("corpus", FINGERPRINT) is None, "what is not there is missed all the same"
+
+
 def test_any_changed_bit_of_a_manifest_is_found_out(tmp_path: Path) -> None:
     manifest = publish(Store.open(str(tmp_path))).manifest
     data = manifest.to_bytes()
