@@ -221,15 +221,17 @@ def generation(bench: Bench, work: Work) -> list[Metric]:
     real = Seen.of(judge, ((batch["images"], batch["labels"]) for batch in bench.images(BATCH)))
     samples = Seen.of(judge, bench.samples())
     found: list[Metric] = []
-    if min(len(samples.labels), len(real.labels) // 2) > (most := bench.config.num_neighbours):
+    num_neighbours = bench.config.num_neighbours
+    if min(len(samples.labels), len(real.labels) // 2) > num_neighbours:
         found += domain_metrics(
-            judge, real.features, samples.features, reference=bench.reference, num_neighbours=most,
+            judge, real.features, samples.features, reference=bench.reference, num_neighbours=num_neighbours,
             seed=bench.config.seed,
         )  # fmt: skip
     else:
         work.reporter.say(
             f"evaluate: {len(samples.labels)} samples and {len(real.labels)} real images are too few for FD-domain, "
-            f"precision and recall with num_neighbours {most}: they need {most + 1} and {2 * (most + 1)}"
+            f"precision and recall with num_neighbours {num_neighbours}: "
+            f"they need {num_neighbours + 1} and {2 * (num_neighbours + 1)}"
         )
     if bool((samples.labels >= 0).all()):
         found += accuracy_metrics(

@@ -94,7 +94,7 @@ def test_every_stage_is_a_task_of_the_run(ran: tuple[Path, Published, Any]) -> N
             tasks = client.read_task_runs(flow_run_filter=of_run)
             return tasks if len(tasks) >= len(STEPS) and all(task.end_time for task in tasks) else None
 
-        tasks = until(at_their_ends, "the ends of all tasks, which the server is told of by events, a little later")
+        tasks = until(at_their_ends, "the ends of all tasks, which the server is told of by events", seconds=200)
         run = client.read_flow_run(run_id)
     tasks.sort(key=lambda task: str(task.start_time))
     assert [task.name.split(" · ")[0] for task in tasks] == [
